@@ -1,0 +1,432 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// MeshInstallation is the one object a user writes: the Istio mesh that is wanted in this cluster. Meshwright
+// installs its control plane, gateways and sidecar data plane, and keeps them so.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=mesh,categories=meshwright
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.spec.version`
+// +kubebuilder:printcolumn:name="Stable",type=string,JSONPath=`.status.stableRevision`
+// +kubebuilder:printcolumn:name="Up-to-date",type=string,JSONPath=`.status.conditions[?(@.type=="UpToDate")].reason`
+// +kubebuilder:printcolumn:name="Proxies",type=string,JSONPath=`.status.dataPlane.summary`
+// +kubebuilder:printcolumn:name="Gateways",type=string,JSONPath=`.status.gatewaySummary`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40",message="metadata.name may have 40 characters at most: it is part of names and labels"
+type MeshInstallation struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// Spec is the mesh that is wanted. The least that works is a version.
+	// +required
+	Spec MeshInstallationSpec `json:"spec"`
+	// Status is what Meshwright found and did; only the installation controller writes it.
+	// +optional
+	Status MeshInstallationStatus `json:"status,omitempty"`
+}
+
+// MeshInstallationList is a list of MeshInstallations.
+//
+// +kubebuilder:object:root=true
+type MeshInstallationList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []MeshInstallation `json:"items"`
+}
+
+// MeshInstallationSpec is the mesh that is wanted.
+//
+// +kubebuilder:validation:XValidation:rule="self.namespace == oldSelf.namespace",message="namespace is immutable: delete the installation and create it anew in the other namespace"
+// +kubebuilder:validation:XValidation:rule="self.upgrade.type == oldSelf.upgrade.type",message="upgrade.type is immutable: it decides what the revision is called"
+// +kubebuilder:validation:XValidation:rule="!has(self.tags) || self.upgrade.type != 'InPlace' || self.tags.all(t, t.name != 'default')",message="tags: with upgrade.type InPlace the revision itself is called default; remove the tag of that name"
+// +kubebuilder:validation:XValidation:rule="!has(self.gateways) || self.gateways.all(g, g.namespace != self.namespace)",message="gateways: a gateway needs a namespace of its own, not that of the control plane"
+type MeshInstallationSpec struct {
+	// Version of Istio: exact ("1.29.1"), a line ("1.29", its newest known patch) or a constraint (">=1.28 <1.30").
+	// What it resolved to is in status.resolvedVersion and stays, also when a newer patch becomes known.
+	// Example: "1.29".
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Version string `json:"version"`
+
+	// Namespace of the control plane, created when it does not exist. Immutable. Default: istio-system.
+	// +optional
+	// +kubebuilder:default=istio-system
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Namespace string `json:"namespace,omitempty"`
+
+	// Images says where Istio's images come from. Default: the registry and tag of Istio's own release.
+	// +optional
+	Images Images `json:"images,omitempty"`
+
+	// DefaultRevision says whether this mesh is the cluster's default: whether namespaces labelled
+	// istio-injection=enabled belong to it and it validates Istio configuration that names no revision.
+	// Claim or Leave; one installation of a cluster can claim it. Default: Claim.
+	// +optional
+	// +kubebuilder:default=Claim
+	DefaultRevision DefaultRevision `json:"defaultRevision,omitempty"`
+
+	// Tags are revision tags that follow the stable revision, as `istioctl tag` knows them. A namespace labelled
+	// istio.io/rev=<tag> belongs to the mesh. The tag "default" is claimed through defaultRevision.
+	// Example: [{name: stable}].
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Tags []Tag `json:"tags,omitempty"`
+
+	// ControlPlane configures istiod.
+	// +optional
+	ControlPlane ControlPlane `json:"controlPlane,omitempty"`
+
+	// Gateways are the mesh's own gateways; each becomes a MeshGateway. Teams may write MeshGateways of their own.
+	// Example: [{name: ingress, namespace: istio-ingress}].
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +listMapKey=namespace
+	// +kubebuilder:validation:MaxItems=64
+	Gateways []Gateway `json:"gateways,omitempty"`
+
+	// DataPlane says which namespaces get sidecars. Absent: only namespaces that are labelled already are counted.
+	// +optional
+	DataPlane DataPlane `json:"dataPlane,omitempty"`
+
+	// Upgrade says how the mesh is named and moved between versions.
+	// +optional
+	// +kubebuilder:default={}
+	Upgrade Upgrade `json:"upgrade,omitempty"`
+
+	// Paused stops every act of Meshwright on this mesh, repairs included; status goes on. Default: false.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+
+	// DeletionPolicy says what stays when the installation is deleted, and what deletion waits for.
+	// +optional
+	// +kubebuilder:default={}
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// DefaultRevision says whether a mesh is the cluster's default.
+// +kubebuilder:validation:Enum=Claim;Leave
+type DefaultRevision string
+
+// The values of DefaultRevision.
+const (
+	DefaultRevisionClaim DefaultRevision = "Claim"
+	DefaultRevisionLeave DefaultRevision = "Leave"
+)
+
+// Images says where Istio's images come from.
+type Images struct {
+	// Hub is the registry and path before the image name, without a trailing slash. Default: that of Istio's release.
+	// Example: registry.example.com/istio.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:Pattern=`^[^\s/@]+(/[^\s/@]+)*$`
+	Hub string `json:"hub,omitempty"`
+	// PullSecrets are names of Secrets of type kubernetes.io/dockerconfigjson in the namespaces where the images run.
+	// Example: [regcred].
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=253
+	PullSecrets []string `json:"pullSecrets,omitempty"`
+	// Digests pin images by content, whatever the tag says. Key: image name (pilot, proxyv2).
+	// Example: {pilot: "sha256:5f…"}.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['pilot', 'proxyv2'])",message="digests: the keys are pilot and proxyv2"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k].matches('^sha256:[a-f0-9]{64}$'))",message="digests: a digest is sha256: and 64 hexadecimal digits"
+	Digests map[string]ImageDigest `json:"digests,omitempty"`
+}
+
+// ImageDigest is sha256: and 64 hexadecimal digits.
+// +kubebuilder:validation:MaxLength=71
+type ImageDigest string
+
+// Tag is a revision tag.
+type Tag struct {
+	// Name of the tag, as in the label istio.io/rev=<name>. Example: stable.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self != 'default'",message="the tag default is claimed through spec.defaultRevision"
+	Name string `json:"name"`
+}
+
+// ControlPlane configures istiod.
+type ControlPlane struct {
+	// Values are Helm values of Istio's istiod chart. What Meshwright sets itself is refused: revision, revisionTags,
+	// global.istioNamespace, global.hub, global.tag and meshConfig. Example: {autoscaleMin: 2}.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	Values *apiextensionsv1.JSON `json:"values,omitempty"`
+	// MeshConfig is Istio's mesh configuration, checked against its schema. Example: {accessLogFile: /dev/stdout}.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	MeshConfig *apiextensionsv1.JSON `json:"meshConfig,omitempty"`
+}
+
+// Gateway is one gateway of the mesh.
+type Gateway struct {
+	// Name of the gateway and of its Service. Example: ingress.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// Namespace of the gateway, created when it does not exist; never enrolled. Example: istio-ingress.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Namespace string `json:"namespace"`
+	// Values are Helm values of Istio's gateway chart. What Meshwright sets itself is refused: name, revision.
+	// Example: {service: {type: NodePort}}.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	Values *apiextensionsv1.JSON `json:"values,omitempty"`
+}
+
+// DataPlane says which namespaces get sidecars, and how they are told so.
+type DataPlane struct {
+	// NamespaceSelector selects the namespaces to enroll. Namespaces of the system (kube-*), of the control plane and of
+	// gateways are never enrolled. Absent: none is. Example: {matchLabels: {team: shop}}.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	// Enrollment says how: NamespaceLabel (Meshwright sets the label istio.io/rev to the stable revision) or Tag (people
+	// label namespaces with a tag of spec.tags; Meshwright moves tags only). Default: NamespaceLabel.
+	// +optional
+	// +kubebuilder:default=NamespaceLabel
+	Enrollment Enrollment `json:"enrollment,omitempty"`
+}
+
+// Enrollment says how a namespace is told that it belongs to the mesh.
+// +kubebuilder:validation:Enum=NamespaceLabel;Tag
+type Enrollment string
+
+// The values of Enrollment.
+const (
+	EnrollmentNamespaceLabel Enrollment = "NamespaceLabel"
+	EnrollmentTag            Enrollment = "Tag"
+)
+
+// Upgrade says how the mesh is named and moved between versions.
+type Upgrade struct {
+	// Type Canary gives each version a revision of its own, named after it (1-29-1), so that the next one can stand beside it.
+	// InPlace keeps one revision called default, as Istio does. Immutable. Default: Canary.
+	// +optional
+	// +kubebuilder:default=Canary
+	Type UpgradeType `json:"type,omitempty"`
+	// UnsupportedKubernetes says what happens when Istio's release does not support this cluster's Kubernetes: Refuse or
+	// Accept (install it all the same). An installed mesh is kept in any case. Default: Refuse.
+	// +optional
+	// +kubebuilder:default=Refuse
+	UnsupportedKubernetes UnsupportedKubernetes `json:"unsupportedKubernetes,omitempty"`
+}
+
+// UpgradeType says how a mesh moves between versions.
+// +kubebuilder:validation:Enum=Canary;InPlace
+type UpgradeType string
+
+// The values of UpgradeType.
+const (
+	UpgradeCanary  UpgradeType = "Canary"
+	UpgradeInPlace UpgradeType = "InPlace"
+)
+
+// UnsupportedKubernetes says what happens outside Istio's Kubernetes range.
+// +kubebuilder:validation:Enum=Refuse;Accept
+type UnsupportedKubernetes string
+
+// The values of UnsupportedKubernetes.
+const (
+	UnsupportedKubernetesRefuse UnsupportedKubernetes = "Refuse"
+	UnsupportedKubernetesAccept UnsupportedKubernetes = "Accept"
+)
+
+// DeletionPolicy says what stays when the installation is deleted, and what deletion waits for.
+type DeletionPolicy struct {
+	// InUse says what happens while pods, namespaces, tags or gateways use the mesh: Refuse (deletion waits and a
+	// condition names them) or Proceed. Default: Refuse.
+	// +optional
+	// +kubebuilder:default=Refuse
+	InUse InUsePolicy `json:"inUse,omitempty"`
+	// CRDs says whether Istio's CRDs, and with them all Istio configuration, are kept: Retain or Delete. Default: Retain.
+	// +optional
+	// +kubebuilder:default=Retain
+	CRDs RetentionPolicy `json:"crds,omitempty"`
+	// CASecret says whether the Secret of the mesh's CA (istio-ca-secret, cacerts) is kept: Retain or Delete. Default: Retain.
+	// +optional
+	// +kubebuilder:default=Retain
+	CASecret RetentionPolicy `json:"caSecret,omitempty"`
+	// Namespaces says whether namespaces that Meshwright created are kept: Retain or Delete (with all that is in them).
+	// A namespace that was there before is always kept. Default: Retain.
+	// +optional
+	// +kubebuilder:default=Retain
+	Namespaces RetentionPolicy `json:"namespaces,omitempty"`
+}
+
+// InUsePolicy says what deletion does while the mesh is in use.
+// +kubebuilder:validation:Enum=Refuse;Proceed
+type InUsePolicy string
+
+// The values of InUsePolicy.
+const (
+	InUseRefuse  InUsePolicy = "Refuse"
+	InUseProceed InUsePolicy = "Proceed"
+)
+
+// RetentionPolicy says whether a thing outlives its installation.
+// +kubebuilder:validation:Enum=Retain;Delete
+type RetentionPolicy string
+
+// The values of RetentionPolicy.
+const (
+	Retain RetentionPolicy = "Retain"
+	Delete RetentionPolicy = "Delete"
+)
+
+// MeshInstallationStatus is what Meshwright found and did.
+type MeshInstallationStatus struct {
+	// ObservedGeneration is the newest generation of spec that this status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Ready, UpToDate, ControlPlaneReady, GatewaysReady; Reconciling and Stalled only while True.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// ResolvedVersion is the exact Istio version that spec.version stands for here.
+	// +optional
+	ResolvedVersion string `json:"resolvedVersion,omitempty"`
+	// StableRevision is the revision that serves: the name of a MeshRevision.
+	// +optional
+	StableRevision string `json:"stableRevision,omitempty"`
+	// Gateways are the gateways of spec.gateways.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +listMapKey=namespace
+	Gateways []GatewaySummary `json:"gateways,omitempty"`
+	// GatewaySummary is "<ready>/<wanted>" gateways.
+	// +optional
+	GatewaySummary string `json:"gatewaySummary,omitempty"`
+	// DataPlane counts proxies and namespaces.
+	// +optional
+	DataPlane DataPlaneStatus `json:"dataPlane,omitempty"`
+	// Inventory lists what the installation controller applied: CRDs, base, default validator and tags.
+	// +optional
+	// +listType=map
+	// +listMapKey=kind
+	// +listMapKey=group
+	// +listMapKey=namespace
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=200
+	Inventory []InventoryItem `json:"inventory,omitempty"`
+}
+
+// GatewaySummary is one gateway in the status of its mesh.
+type GatewaySummary struct {
+	// Name of the MeshGateway.
+	Name string `json:"name"`
+	// Namespace of the MeshGateway.
+	Namespace string `json:"namespace"`
+	// Ready is the status of the gateway's Ready condition.
+	Ready metav1.ConditionStatus `json:"ready"`
+	// Addresses under which it is reached.
+	// +optional
+	// +listType=atomic
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+// DataPlaneStatus counts proxies and namespaces. Pods that have ended do not count.
+type DataPlaneStatus struct {
+	// Summary is "<proxies of the stable revision>/<pods that should have one>".
+	// +optional
+	Summary string `json:"summary,omitempty"`
+	// Proxies by revision, gateways included.
+	// +optional
+	// +listType=map
+	// +listMapKey=revision
+	Proxies []RevisionProxies `json:"proxies,omitempty"`
+	// Namespaces that belong to the mesh, by label or tag.
+	// +optional
+	Namespaces int32 `json:"namespaces,omitempty"`
+	// Outdated pods are in namespaces of the mesh but have no sidecar, or one of another revision; they are counted, not restarted.
+	// +optional
+	Outdated int32 `json:"outdated,omitempty"`
+	// OutdatedExamples names up to 20 of them as namespace/name.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=20
+	OutdatedExamples []string `json:"outdatedExamples,omitempty"`
+	// Blocked are namespaces (up to 20) that the selector matches but that are not enrolled, with the reason.
+	// +optional
+	// +listType=map
+	// +listMapKey=namespace
+	// +kubebuilder:validation:MaxItems=20
+	Blocked []BlockedNamespace `json:"blocked,omitempty"`
+}
+
+// RevisionProxies counts the proxies that one revision injected.
+type RevisionProxies struct {
+	// Revision that injected them.
+	Revision string `json:"revision"`
+	// Count of running pods with such a proxy.
+	Count int32 `json:"count"`
+}
+
+// BlockedNamespace is a namespace that the selector matches but that is not enrolled.
+type BlockedNamespace struct {
+	// Namespace that is meant.
+	Namespace string `json:"namespace"`
+	// Reason: LabelledByOther, InjectionDisabled, GatewayNamespace or SystemNamespace.
+	Reason string `json:"reason"`
+	// Message says who or what stands in the way, and the remedy.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// InventoryItem is one object that a controller applied, and what it needs to see drift without a request.
+type InventoryItem struct {
+	// Group of the object's kind; empty for the core group.
+	// +optional
+	// +kubebuilder:default=""
+	Group string `json:"group"`
+	// Version of the API it was applied with.
+	Version string `json:"version"`
+	// Kind of the object.
+	Kind string `json:"kind"`
+	// Namespace of the object; empty for cluster-scoped ones.
+	// +optional
+	// +kubebuilder:default=""
+	Namespace string `json:"namespace"`
+	// Name of the object.
+	Name string `json:"name"`
+	// Applied is a digest of what was applied; empty: intended, not yet applied.
+	// +optional
+	Applied string `json:"applied,omitempty"`
+	// Fields is a digest of the set of fields that the controller owned after it applied. It changes when another
+	// manager changes or removes one of them.
+	// +optional
+	Fields string `json:"fields,omitempty"`
+}
