@@ -7,31 +7,31 @@ package artifact
 type kind string
 
 const (
-	kindKube         kind = "kube"
-	kindKubeadm      kind = "kubeadm"
-	kindEtcd         kind = "etcd"
-	kindCoreDNS      kind = "coredns"
-	kindHelm         kind = "helm"
-	kindPause        kind = "pause"
-	kindRuncw        kind = "runcw"
-	kindNodeInit     kind = "nodeinit"
-	kindPilot        kind = "pilot-discovery"
-	kindAgent        kind = "pilot-agent"
-	kindIstioctl     kind = "istioctl"
-	kindBootstrap    kind = "envoy-bootstrap"
-	kindEnvoy        kind = "envoy"
-	kindEcho         kind = "echo"
-	kindLoad         kind = "load"
-	kindOperator     kind = "meshwright"
-	kindKubeImage    kind = "kube-image"
-	kindEtcdImage    kind = "etcd-image"
-	kindCoreDNSImage kind = "coredns-image"
-	kindPauseImage   kind = "pause-image"
-	kindPilotImage   kind = "pilot-image"
-	kindProxyImage   kind = "proxyv2-image"
-	kindEchoImage    kind = "echo-image"
-	kindLoadImage    kind = "load-image"
-	kindOperatorImg  kind = "meshwright-image"
+	kindKube          kind = "kube"
+	kindKubeadm       kind = "kubeadm"
+	kindEtcd          kind = "etcd"
+	kindCoreDNS       kind = "coredns"
+	kindHelm          kind = "helm"
+	kindPause         kind = "pause"
+	kindRuncw         kind = "runcw"
+	kindNodeInit      kind = "nodeinit"
+	kindPilot         kind = "pilot-discovery"
+	kindAgent         kind = "pilot-agent"
+	kindIstioctl      kind = "istioctl"
+	kindBootstrap     kind = "envoy-bootstrap"
+	kindEnvoy         kind = "envoy"
+	kindEcho          kind = "echo"
+	kindLoad          kind = "load"
+	kindOperator      kind = "meshwright"
+	kindKubeImage     kind = "kube-image"
+	kindEtcdImage     kind = "etcd-image"
+	kindCoreDNSImage  kind = "coredns-image"
+	kindPauseImage    kind = "pause-image"
+	kindPilotImage    kind = "pilot-image"
+	kindProxyImage    kind = "proxyv2-image"
+	kindEchoImage     kind = "echo-image"
+	kindLoadImage     kind = "load-image"
+	kindOperatorImage kind = "meshwright-image"
 )
 
 // Artifact names one thing that a cluster is made of. Artifacts are comparable and made by the functions below only;
@@ -104,7 +104,7 @@ func EchoImage() Artifact { return Artifact{kind: kindEchoImage} }
 func LoadImage() Artifact { return Artifact{kind: kindLoadImage} }
 
 // OperatorImage is [OperatorImageName]. It is built anew whenever a source file that goes into it changes.
-func OperatorImage() Artifact { return Artifact{kind: kindOperatorImg} }
+func OperatorImage() Artifact { return Artifact{kind: kindOperatorImage} }
 
 // ControlPlaneImages are the images that kubeadm of a Kubernetes version asks for, under exactly the names that this
 // kubeadm prints; the binaries for all versions' etcd and CoreDNS are the ones of [Etcd] and [CoreDNS].

