@@ -1,0 +1,179 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"fortio.org/log"
+)
+
+func TestMain(m *testing.M) {
+	log.SetLogLevelQuiet(log.Critical)
+	os.Exit(m.Run())
+}
+
+func TestParse(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason, args string
+		requests     int64
+		duration     time.Duration
+		err          string
+	}{
+		"by number":      {reason: "the time is bounded too", args: "-url u -requests 300 -qps 100 -timeout 1s", requests: 300, duration: 10 * time.Second},
+		"by time":        {reason: "the number is bounded too", args: "-url u -duration 2s -qps 50", requests: 100, duration: 2 * time.Second},
+		"both":           {reason: "whichever comes first", args: "-url u -duration 2s -requests 7", requests: 7, duration: 2 * time.Second},
+		"short":          {reason: "at least one request is sent", args: "-url u -duration 1ms -qps 1", requests: 1, duration: time.Millisecond},
+		"endless":        {reason: "a run without an end is refused", args: "-url u", err: "-requests or -duration"},
+		"no target":      {reason: "there is no default target", args: "-requests 1", err: "-url is missing"},
+		"as fast as can": {reason: "fortio's special rate would leave the number unbounded", args: "-url u -qps -1 -requests 1", err: "must be positive"},
+		"forgotten dash": {reason: "a stray word must not be ignored", args: "-url u requests 1", err: `unexpected argument "requests"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, err := parse(strings.Fields(tc.args), io.Discard)
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Fatalf("%s: got error %v, want %q", tc.reason, err, tc.err)
+				}
+				return
+			}
+			if err != nil || o.requests != tc.requests || o.duration != tc.duration {
+				t.Errorf("%s: got %d requests in %s (%v), want %d in %s", tc.reason, o.requests, o.duration, err, tc.requests, tc.duration)
+			}
+		})
+	}
+}
+
+// send runs requests against a handler and returns the summary.
+func send(t *testing.T, handler http.HandlerFunc, change func(*options)) *summary {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	defer server.Close()
+	o := options{url: server.URL, qps: 1000, connections: 2, requests: 20, duration: time.Minute, timeout: 10 * time.Second}
+	if change != nil {
+		change(&o)
+	}
+	out, err := run(o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestEveryRequestIsCounted(t *testing.T) {
+	var seen atomic.Int64
+	out := send(t, func(_ http.ResponseWriter, r *http.Request) {
+		seen.Add(1)
+		if r.Host != "shop.example.com" {
+			t.Errorf("Host header: got %q", r.Host)
+		}
+	}, func(o *options) { o.host = "shop.example.com" })
+	if seen.Load() != 20 || out.Requests != 20 || out.Failed != 0 || out.Codes[200] != 20 {
+		t.Errorf("20 requests, no warm-up beside them: the server saw %d, the summary says %+v", seen.Load(), out)
+	}
+	if out.Connections != 2 {
+		t.Errorf("connections are kept: got %d for 2 senders", out.Connections)
+	}
+	if out.P99 <= 0 || out.P50 > out.P99 {
+		t.Errorf("percentiles: got p50 %v, p99 %v", out.P50, out.P99)
+	}
+}
+
+func TestHTTP2(t *testing.T) {
+	out := send(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			http.Error(w, r.Proto, http.StatusHTTPVersionNotSupported)
+		}
+	}, func(o *options) { o.h2 = true })
+	if out.Failed != 0 || out.Requests != 20 {
+		t.Errorf("all over HTTP/2: got %+v", out)
+	}
+}
+
+func TestFailuresByCode(t *testing.T) {
+	var n atomic.Int64
+	out := send(t, func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1)%4 == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}, nil)
+	if want := map[int]int64{200: 15, 503: 5}; !maps.Equal(out.Codes, want) || out.Failed != 5 {
+		t.Errorf("every fourth request failed: got %+v", out)
+	}
+}
+
+func TestClosedConnections(t *testing.T) {
+	var n atomic.Int64
+	out := send(t, func(w http.ResponseWriter, _ *http.Request) {
+		switch n.Add(1) {
+		case 3: // instead of an answer
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")
+			_ = conn.Close()
+		case 7: // in the middle of an answer
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "half")
+		}
+	}, func(o *options) { o.connections = 1 })
+	if out.Failed != 2 || out.Errors[causeClosed] != 2 || out.Codes[200] != 18 {
+		t.Errorf("a missing and a broken answer: got %+v", out)
+	}
+	if out.Connections != 3 {
+		t.Errorf("each broken connection is opened again: got %d", out.Connections)
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	_ = listener.Close()
+	out, err := run(options{url: "http://" + address, qps: 1000, connections: 2, requests: 6, duration: time.Minute, timeout: time.Second}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Failed != 6 || out.Codes[-1] != 6 || out.Errors[causeRefused] != 6 {
+		t.Errorf("a server that is not there fails every request and ends no run: got %+v", out)
+	}
+}
+
+func TestStop(t *testing.T) {
+	stop := make(chan os.Signal, 1)
+	var n atomic.Int64
+	out := func() *summary {
+		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			if n.Add(1) == 3 {
+				stop <- os.Interrupt
+			}
+		}))
+		defer server.Close()
+		out, err := run(options{url: server.URL, qps: 20, connections: 1, requests: 100000, duration: time.Hour, timeout: time.Second}, stop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}()
+	if out.Requests >= out.Wanted || out.Requests < 3 || out.Failed != 0 {
+		t.Errorf("a stopped run reports what it sent: got %+v", out)
+	}
+}
