@@ -20,18 +20,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Store keeps artifacts by content below one folder:
+// Store keeps artifacts by content:
 //
-//	<dir>/<artifact>/<key>/<file>   the finished artifact; the folder appears at once, by a rename
-//	<dir>/<artifact>/.making        what the holder of the lock is making; left over after an interruption, then reused
-//	<dir>/<artifact>/.lock          held while one process makes the artifact, so that others wait and then find it
-//	<dir>/<artifact>/.took          how long the last making took
+//	<dir>/artifacts/<artifact>/<key>/<file>   the finished artifact; the folder appears at once, by a rename
+//	<dir>/artifacts/<artifact>/.making        what the holder of the lock is making, or what was left when it died
+//	<dir>/artifacts/<artifact>/.lock          held while one process makes the artifact: others wait and then find it
+//	<dir>/artifacts/<artifact>/.took          how long the last making took
 //
 // The key is the hash of everything that decides the content, so that a changed source, version, flag, compiler or
 // host library makes another artifact and an unchanged one is found again.
 type Store struct {
-	dir  string
-	tree string
+	dir string
 	// recipes looks up how to make an artifact.
 	recipes func(Artifact) (recipe, error)
 }
@@ -62,9 +61,8 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, tree: tree}
-	workshop := newWorkshop(tree, s.identity)
-	s.recipes = workshop.recipe
+	s := &Store{dir: filepath.Join(dir, "artifacts")}
+	s.recipes = newWorkshop(tree, s.identity).recipe
 	return s, nil
 }
 
@@ -95,7 +93,7 @@ func (s *Store) Preflight(want ...Artifact) error {
 	if err := unmet(steps, func(r recipe) []need { return r.reads }); err != nil {
 		return err
 	}
-	_, missing, err := s.survey(context.Background(), steps)
+	_, missing, err := s.survey(context.Background(), steps) // takes a second at most
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,8 @@ func IstioVersions() []string { return []string{"1.26.1", "1.28.2", "1.29.1", "1
 // IstioctlVersions lists the Istio versions whose istioctl can be made.
 func IstioctlVersions() []string { return []string{"1.29.1"} }
 
-// envoyOf is the Envoy that runs beside each Istio's agent: the upstream release nearest to the one it shipped with.
+// envoyOf is the Envoy that runs beside each Istio's agent: of the upstream releases there is a wheel for, the nearest
+// to the one that this Istio was released with.
 var envoyOf = map[string]string{
 	"1.26.1": "1.36.4",
 	"1.28.2": "1.36.4",
@@ -35,15 +36,15 @@ var envoyWheels = map[string]string{
 // estimates were measured with empty caches, downloads included, on a machine with two cores. They serve until the
 // store has durations of its own.
 var estimates = map[kind]time.Duration{
-	kindKube:          6 * time.Minute,
+	kindKube:          6*time.Minute + 30*time.Second,
 	kindKubeadm:       20 * time.Second,
 	kindEtcd:          40 * time.Second,
-	kindCoreDNS:       time.Minute,
+	kindCoreDNS:       65 * time.Second,
 	kindHelm:          30 * time.Second,
 	kindPause:         time.Second,
 	kindRuncw:         time.Second,
 	kindNodeInit:      2 * time.Second,
-	kindPilot:         4 * time.Minute,
+	kindPilot:         5 * time.Minute,
 	kindAgent:         10 * time.Second,
 	kindIstioctl:      2 * time.Minute,
 	kindBootstrap:     time.Second,
