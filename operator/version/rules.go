@@ -17,6 +17,8 @@ type Line struct {
 	Name string
 	// Released and EndOfLife are dates; EndOfLife is zero while nobody knows it.
 	Released, EndOfLife time.Time
+	// Approximate says that Istio has not fixed the dates.
+	Approximate bool
 	// KubernetesMin and KubernetesMax are the supported Kubernetes minors of major version 1, both included.
 	KubernetesMin, KubernetesMax uint64
 	// KnownBad names versions of the line that should not be installed, with the reason.
