@@ -94,7 +94,8 @@ func (b *bars) Begin(what string, expect time.Duration) func(error) {
 		description, steps = what+", "+about(expect), expect.Milliseconds()
 	}
 	bar := progressbar.NewOptions64(steps, progressbar.OptionSetWriter(b.w), progressbar.OptionSetDescription(description),
-		progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(true), progressbar.OptionSetWidth(30))
+		progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(true), progressbar.OptionSetWidth(30),
+		progressbar.OptionSetSpinnerChangeInterval(0)) // else it would draw by itself, in between our lines
 	b.mu.Lock()
 	outer := b.current
 	b.current = bar
