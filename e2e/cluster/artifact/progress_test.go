@@ -44,24 +44,28 @@ func TestLines(t *testing.T) {
 func TestBars(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
+		shown := func() string {
+			synctest.Wait() // until the bar has been drawn
+			return out.String()
+		}
 		p := &bars{w: &out}
 		end := p.Begin("building istiod", 10*time.Second)
 		time.Sleep(5*time.Second + time.Millisecond)
-		if !strings.Contains(out.String(), "50%") {
-			t.Errorf("half of the time is half of the bar: got %q", out.String())
+		if !strings.Contains(shown(), "50%") {
+			t.Errorf("half of the time is half of the bar: got %q", shown())
 		}
 		p.Say("a decision")
 		inner := p.Begin("unpacking", 0)
 		time.Sleep(time.Second)
 		inner(nil)
 		time.Sleep(time.Minute)
-		if strings.Contains(out.String(), "100%") {
-			t.Errorf("a bar never claims to be done before the work is: got %q", out.String())
+		if strings.Contains(shown(), "100%") {
+			t.Errorf("a bar never claims to be done before the work is: got %q", shown())
 		}
 		end(nil)
 		for _, line := range []string{"a decision\n", "unpacking: done in 1s\n", "building istiod: done in 1m6s\n"} {
-			if !strings.Contains(out.String(), line) {
-				t.Errorf("%q stays on the screen: got %q", line, out.String())
+			if !strings.Contains(shown(), line) {
+				t.Errorf("%q stays on the screen: got %q", line, shown())
 			}
 		}
 	})
