@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 )
@@ -51,6 +52,19 @@ var (
 		},
 	}
 )
+
+// needCharts are the archives that the operator embeds and that no checkout holds. Without them it would build, and then
+// know no version of Istio.
+func needCharts(tree string) need {
+	dir := filepath.Join("bundles", "istio", "builtin")
+	return need{
+		remedy: dir + " holds no charts for the operator: go run ./bundles/istio/cmd/bundle",
+		met: func() bool {
+			archives, _ := filepath.Glob(filepath.Join(tree, dir, "istio-*.tgz")) // the pattern is well formed
+			return len(archives) > 0
+		},
+	}
+}
 
 // unmet joins the remedies for the needs that a selection of each recipe's needs finds missing, each once.
 func unmet(steps []step, of func(recipe) []need) error {

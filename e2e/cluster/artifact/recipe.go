@@ -114,7 +114,9 @@ func (w *workshop) lookup(a Artifact) recipe {
 	case kindNodeInit:
 		return w.golang.binary("nodeinit", goBuild{pkg: "./e2e/cluster/nodeinit"})
 	case kindOperator:
-		return w.golang.binary("meshwright", goBuild{pkg: "./operator/cmd/meshwright"})
+		r := w.golang.binary("meshwright", goBuild{pkg: "./operator/cmd/meshwright"})
+		r.reads = append(r.reads, needCharts(w.golang.tree))
+		return r
 	case kindBootstrap:
 		return w.golang.moduleFile(nestedDir("istio-"+v), "istio.io/istio", "tools/packaging/common/envoy_bootstrap.json")
 	case kindEnvoy:

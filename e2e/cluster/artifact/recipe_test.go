@@ -107,10 +107,13 @@ func TestUnknownVersions(t *testing.T) {
 }
 
 func TestRemedies(t *testing.T) {
-	for _, n := range []need{needGo, needPip, needXtables, needPlatform} {
+	for _, n := range []need{needGo, needPip, needXtables, needPlatform, needCharts(t.TempDir())} {
 		if missing, remedy, ok := strings.Cut(n.remedy, ": "); !ok || missing == "" || remedy == "" || strings.Contains(n.remedy, "\n") {
 			t.Errorf("%q does not say in one line what is missing and what to do", n.remedy)
 		}
+	}
+	if needCharts(t.TempDir()).met() {
+		t.Error("an empty tree holds no charts")
 	}
 	t.Setenv("PATH", t.TempDir())
 	if needGo.met() || needPip.met() {
