@@ -1,0 +1,106 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/meshwright/meshwright/bundles/istio"
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// GatewayRequest is what one version of a gateway is rendered from.
+type GatewayRequest struct {
+	Request
+	// Name and GatewayNamespace of the MeshGateway.
+	Name, GatewayNamespace string
+	// GatewayValues of the gateway chart, as the user wrote them.
+	GatewayValues map[string]any
+}
+
+// WorkloadName is the name of a gateway's Deployment and HorizontalPodAutoscaler for one revision.
+func (r GatewayRequest) WorkloadName() string { return r.Name + "-" + r.Revision }
+
+// Gateway are the objects of a gateway with one version behind it. The Deployment and its autoscaler carry the revision
+// in their name and selector, so that a second version can stand beside the first without either counting the other's
+// pods; ServiceAccount, Service and PodDisruptionBudget exist once, over all versions.
+func Gateway(r GatewayRequest) ([]*unstructured.Unstructured, error) {
+	ours := map[string]any{
+		"name":           r.Name,
+		"revision":       r.Revision,
+		"serviceAccount": map[string]any{"create": true, "name": r.Name},
+	}
+	if len(r.Images.PullSecrets) > 0 {
+		secrets := make([]any, len(r.Images.PullSecrets))
+		for i, name := range r.Images.PullSecrets {
+			secrets[i] = map[string]any{"name": name}
+		}
+		ours["imagePullSecrets"] = secrets
+	}
+	all, err := objects(r.Request, istio.ChartGateway, r.Name, r.GatewayNamespace, merge(r.GatewayValues, ours))
+	if err != nil {
+		return nil, err
+	}
+	selector := map[string]string{}
+	budget := false
+	for _, o := range all {
+		switch o.GetKind() {
+		case "Deployment":
+			if selector, err = versioned(o, r); err != nil {
+				return nil, err
+			}
+		case "HorizontalPodAutoscaler":
+			o.SetName(r.WorkloadName())
+			if err := unstructured.SetNestedField(o.Object, r.WorkloadName(), "spec", "scaleTargetRef", "name"); err != nil {
+				return nil, err
+			}
+		case "PodDisruptionBudget":
+			budget = true
+		}
+	}
+	if len(selector) == 0 {
+		return nil, fmt.Errorf("chart %s of Istio %s rendered no Deployment", istio.ChartGateway, r.Bundle.Version())
+	}
+	if !budget {
+		all = append(all, defaultBudget(r, selector))
+	}
+	own(all, map[string]string{v1alpha1.LabelMesh: r.Mesh, v1alpha1.LabelGateway: r.Name})
+	return all, nil
+}
+
+// revisionLabel tells istiod's injector which revision a pod belongs to.
+const revisionLabel = "istio.io/rev"
+
+// versioned puts the revision into the name and selector of a gateway's Deployment, and returns the selector that it had:
+// the one over all versions.
+func versioned(deployment *unstructured.Unstructured, r GatewayRequest) (map[string]string, error) {
+	shared, _, err := unstructured.NestedStringMap(deployment.Object, "spec", "selector", "matchLabels")
+	if err != nil {
+		return nil, err
+	}
+	deployment.SetName(r.WorkloadName())
+	for _, where := range [][]string{{"spec", "selector", "matchLabels"}, {"spec", "template", "metadata", "labels"}} {
+		if err := unstructured.SetNestedField(deployment.Object, r.Revision, append(where, revisionLabel)...); err != nil {
+			return nil, err
+		}
+	}
+	return shared, nil
+}
+
+// defaultBudget lets one pod of a gateway be away at a time: the chart itself writes a budget only when it is asked for one
+// and more than one replica runs at least.
+func defaultBudget(r GatewayRequest, selector map[string]string) *unstructured.Unstructured {
+	labels := map[string]any{}
+	for key, value := range selector {
+		labels[key] = value
+	}
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "policy/v1",
+		"kind":       "PodDisruptionBudget",
+		"metadata":   map[string]any{"name": r.Name, "namespace": r.GatewayNamespace},
+		"spec":       map[string]any{"maxUnavailable": int64(1), "selector": map[string]any{"matchLabels": labels}},
+	}}
+}
