@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 		duration     time.Duration
 		err          string
 	}{
-		"by number":      {reason: "the time is bounded too", args: "-url u -requests 300 -qps 100 -timeout 1s", requests: 300, duration: 10 * time.Second},
+		"by number":      {reason: "the time is bounded too", args: "-url u -requests 300 -qps 100", requests: 300, duration: 9 * time.Second},
 		"by time":        {reason: "the number is bounded too", args: "-url u -duration 2s -qps 50", requests: 100, duration: 2 * time.Second},
 		"both":           {reason: "whichever comes first", args: "-url u -duration 2s -requests 7", requests: 7, duration: 2 * time.Second},
 		"short":          {reason: "at least one request is sent", args: "-url u -duration 1ms -qps 1", requests: 1, duration: time.Millisecond},
@@ -90,6 +90,20 @@ func TestEveryRequestIsCounted(t *testing.T) {
 	}
 	if out.P99 <= 0 || out.P50 > out.P99 {
 		t.Errorf("percentiles: got p50 %v, p99 %v", out.P50, out.P99)
+	}
+}
+
+// TestByTime sends as many requests as the time holds at the rate, the last one included.
+func TestByTime(t *testing.T) {
+	out := send(t, func(http.ResponseWriter, *http.Request) {}, func(o *options) {
+		parsed, err := parse([]string{"-url", o.url, "-qps", "500", "-duration", "100ms"}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*o = parsed
+	})
+	if out.Wanted != 50 || out.Requests != 50 {
+		t.Errorf("50 requests fit into 100 ms at 500 a second: got %+v", out)
 	}
 }
 

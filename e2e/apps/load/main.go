@@ -47,7 +47,7 @@ func parse(args []string, errs io.Writer) (options, error) {
 	flags.Float64Var(&o.qps, "qps", 100, "requests a second, over all connections")
 	flags.IntVar(&o.connections, "connections", 4, "connections, each with one request at a time")
 	flags.Int64Var(&o.requests, "requests", 0, "how many requests; default: as many as -duration holds")
-	flags.DurationVar(&o.duration, "duration", 0, "how long at most; default: three times what -requests take")
+	flags.DurationVar(&o.duration, "duration", 0, "how long, after which a run that fell behind has one -timeout left; default: three times what -requests take")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long one request may take")
 	flags.BoolVar(&o.h2, "h2", false, "HTTP/2, without TLS for an http URL, instead of HTTP/1.1")
 	flags.BoolVar(&o.fail, "fail", false, "exit with 1 if any request failed or was not sent in time")
@@ -68,7 +68,7 @@ func parse(args []string, errs io.Writer) (options, error) {
 		o.requests = max(1, int64(o.qps*o.duration.Seconds()))
 	}
 	if o.duration <= 0 {
-		o.duration = 3*time.Duration(float64(o.requests)/o.qps*float64(time.Second)) + o.timeout
+		o.duration = 3 * time.Duration(float64(o.requests)/o.qps*float64(time.Second))
 	}
 	return o, nil
 }
@@ -124,7 +124,7 @@ func run(o options, stop <-chan os.Signal) (*summary, error) {
 		case <-finished:
 			return
 		case <-stop:
-		case <-time.After(o.duration):
+		case <-time.After(o.duration + o.timeout):
 		}
 		aborter.Abort(true)
 	}()
