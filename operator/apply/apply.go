@@ -1,0 +1,381 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/Masterminds/semver/v3"
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/csaupgrade"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// Phase is a group of objects that are applied together.
+type Phase struct {
+	Objects []*unstructured.Unstructured
+	// Await holds the next phase back until every object of this one is ready.
+	Await bool
+	// Exclusive objects are never taken from somebody else: one that exists without being this mesh's is a [*TakenError].
+	Exclusive bool
+}
+
+// Request is what is wanted of one owner.
+type Request struct {
+	// Manager is the field manager of server-side apply.
+	Manager string
+	// Mesh is the value of the mesh label of everything that is wanted.
+	Mesh string
+	// Phases in their order.
+	Phases []Phase
+	// Inventory is what was recorded before.
+	Inventory []v1alpha1.InventoryItem
+	// Record keeps an inventory before the first object that is new in it is applied: intent before effect.
+	Record func(context.Context, []v1alpha1.InventoryItem) error
+}
+
+// Result is what came of a request.
+type Result struct {
+	// Inventory to record: everything that is wanted and applied, and what could not be pruned yet.
+	Inventory []v1alpha1.InventoryItem
+	// NotReady are objects that were applied and are not ready, in the order of the phases.
+	NotReady []NotReady
+	// Applied and Pruned count writes; Corrected counts the applies of objects that had been applied as they are wanted
+	// and were changed or removed by somebody else.
+	Applied, Pruned, Corrected int
+	// Complete says that every phase was reached.
+	Complete bool
+}
+
+// Ready says whether all that is wanted is there and ready.
+func (r Result) Ready() bool { return r.Complete && len(r.NotReady) == 0 }
+
+// NotReady is an object that is not ready, and why.
+type NotReady struct {
+	Kind, Namespace, Name string
+	// Reason is a word: that of a pod where pods are the cause, else that of the object.
+	Reason string
+	// Message is a sentence.
+	Message string
+}
+
+func (n NotReady) String() string {
+	return fmt.Sprintf("%s %s: %s", n.Kind, join(n.Namespace, n.Name), n.Message)
+}
+
+func join(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "/" + name
+}
+
+// TakenError says that an object which has to be ours alone belongs to somebody else.
+type TakenError struct {
+	Kind, Name string
+	// Owner is the mesh that it belongs to; empty when it is no mesh of Meshwright.
+	Owner string
+}
+
+func (e *TakenError) Error() string {
+	owner := "somebody else"
+	if e.Owner != "" {
+		owner = "MeshInstallation " + e.Owner
+	}
+	return fmt.Sprintf("%s %s exists and belongs to %s: remove it there, or choose another name here", e.Kind, e.Name, owner)
+}
+
+// RefusedError says that the API server understood an object and refused it: trying again won't help until something
+// is changed.
+type RefusedError struct {
+	Kind, Namespace, Name string
+	Err                   error
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("%s %s is refused: %v", e.Kind, join(e.Namespace, e.Name), e.Err)
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Applier applies objects. It can be used from several goroutines.
+type Applier struct {
+	owned *Owned
+	// live reads from the API server, not from a cache.
+	live client.Reader
+}
+
+// New makes an applier that reads what is there from the owned cache.
+func New(owned *Owned, live client.Reader) *Applier { return &Applier{owned: owned, live: live} }
+
+// parallel is how many objects of a phase are applied at a time.
+const parallel = 8
+
+// Apply makes the wanted objects true, phase by phase, and prunes what is recorded but not wanted once all of it is ready.
+// With an error, the result holds what is known so far and its inventory can be recorded all the same.
+func (a *Applier) Apply(ctx context.Context, r Request) (Result, error) {
+	records := index(r.Inventory)
+	if err := a.owned.Watch(ctx, kindsOf(r)...); err != nil {
+		return Result{Inventory: r.Inventory}, err
+	}
+	var todo []*task
+	for i, phase := range r.Phases {
+		for _, o := range phase.Objects {
+			t, err := a.examine(ctx, r, phase, o, records)
+			if err != nil {
+				return Result{Inventory: r.Inventory}, err
+			}
+			t.phase = i
+			todo = append(todo, t)
+		}
+	}
+	unwanted := unwantedOf(todo, r.Inventory)
+	result := Result{}
+	if intents := intentsOf(todo, r.Inventory); intents != nil && r.Record != nil {
+		if err := r.Record(ctx, intents); err != nil {
+			return Result{Inventory: r.Inventory}, err
+		}
+	}
+	err := a.phases(ctx, r, todo, &result)
+	result.Inventory = inventoryOf(todo, unwanted)
+	if err != nil || !result.Ready() {
+		return result, err
+	}
+	for len(unwanted) > 0 {
+		if err := a.prune(ctx, unwanted[0]); err != nil {
+			return result, err
+		}
+		unwanted = unwanted[1:]
+		result.Pruned++
+		result.Inventory = inventoryOf(todo, unwanted)
+	}
+	return result, nil
+}
+
+// task is one wanted object on its way.
+type task struct {
+	phase   int
+	wanted  *unstructured.Unstructured
+	current *unstructured.Unstructured
+	record  v1alpha1.InventoryItem
+	digest  string
+	needed  bool
+	// corrects says that the object was applied as it is wanted, and is not so any more.
+	corrects  bool
+	exclusive bool
+}
+
+func (a *Applier) examine(
+	ctx context.Context, r Request, phase Phase, o *unstructured.Unstructured, records map[itemKey]v1alpha1.InventoryItem,
+) (*task, error) {
+	digest, err := digestOf(o)
+	if err != nil {
+		return nil, err
+	}
+	t := &task{wanted: o, digest: digest, record: itemOf(o), exclusive: phase.Exclusive}
+	if known, ok := records[keyOf(t.record)]; ok {
+		t.record = known
+		t.record.Version = o.GroupVersionKind().Version
+	}
+	if t.current, err = a.owned.Get(ctx, o.GroupVersionKind(), client.ObjectKeyFromObject(o)); err != nil {
+		return nil, err
+	}
+	if t.current == nil {
+		t.needed, t.corrects = true, t.record.Applied == digest
+		return t, nil
+	}
+	if phase.Exclusive && t.current.GetLabels()[v1alpha1.LabelMesh] != r.Mesh {
+		return nil, &TakenError{Kind: o.GetKind(), Name: o.GetName(), Owner: t.current.GetLabels()[v1alpha1.LabelMesh]}
+	}
+	if newer(t.current, o) {
+		return t, nil
+	}
+	fields, err := fieldsOf(t.current, r.Manager)
+	if err != nil {
+		return nil, err
+	}
+	t.needed = t.record.Applied != digest || t.record.Fields != fields
+	t.corrects = t.needed && t.record.Applied == digest
+	return t, nil
+}
+
+// versionLabel is what Istio's charts write the version of Istio into.
+const versionLabel = "app.kubernetes.io/version"
+
+// newer says whether a CRD in the cluster comes from a newer Istio than the wanted one: it serves both, and would lose
+// fields if it were replaced.
+func newer(current, wanted *unstructured.Unstructured) bool {
+	if wanted.GetKind() != crdKind.Kind {
+		return false
+	}
+	there, err := semver.NewVersion(current.GetLabels()[versionLabel])
+	if err != nil {
+		return false
+	}
+	ours, err := semver.NewVersion(wanted.GetLabels()[versionLabel])
+	return err == nil && there.GreaterThan(ours)
+}
+
+var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
+
+func (a *Applier) phases(ctx context.Context, r Request, todo []*task, result *Result) error {
+	for i, phase := range r.Phases {
+		tasks := slices.DeleteFunc(slices.Clone(todo), func(t *task) bool { return t.phase != i })
+		if err := a.foreignCRDs(ctx, tasks); err != nil {
+			return err
+		}
+		group, groupContext := errgroup.WithContext(ctx)
+		group.SetLimit(parallel)
+		for _, t := range tasks {
+			if !t.needed {
+				continue
+			}
+			result.Applied++
+			if t.corrects {
+				result.Corrected++
+			}
+			group.Go(func() error { return a.apply(groupContext, r, t) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		ready := true
+		for _, t := range tasks {
+			why, err := a.notReady(ctx, t)
+			if err != nil {
+				return err
+			}
+			if why != nil {
+				ready = false
+				result.NotReady = append(result.NotReady, *why)
+			}
+		}
+		if phase.Await && !ready {
+			return nil
+		}
+	}
+	result.Complete = true
+	return nil
+}
+
+// foreignCRDs looks once at all CRDs of the cluster when one of ours is not in the cache: somebody else may have brought a
+// newer one.
+func (a *Applier) foreignCRDs(ctx context.Context, tasks []*task) error {
+	if !slices.ContainsFunc(tasks, func(t *task) bool { return t.needed && t.current == nil && t.wanted.GetKind() == crdKind.Kind }) {
+		return nil
+	}
+	all := &metav1.PartialObjectMetadataList{}
+	all.SetGroupVersionKind(crdKind)
+	if err := a.live.List(ctx, all); err != nil {
+		return fmt.Errorf("looking for CRDs: %w", err)
+	}
+	for _, t := range tasks {
+		for _, there := range all.Items {
+			foreign := &unstructured.Unstructured{}
+			foreign.SetLabels(there.Labels)
+			if there.Name == t.wanted.GetName() && newer(foreign, t.wanted) {
+				t.needed = false
+			}
+		}
+	}
+	return nil
+}
+
+// apply writes one object and records what it wrote.
+func (a *Applier) apply(ctx context.Context, r Request, t *task) error {
+	if t.exclusive && t.current == nil && t.record.Applied == "" {
+		if err := a.free(ctx, r, t); err != nil {
+			return err
+		}
+	}
+	o := t.wanted.DeepCopy()
+	if isWebhook(o) && t.current != nil {
+		if err := yieldFailurePolicy(o, t.current, r.Manager); err != nil {
+			return err
+		}
+	}
+	if err := a.write(ctx, r.Manager, o); err != nil {
+		return err
+	}
+	fields, err := fieldsOf(o, r.Manager)
+	if err != nil {
+		return err
+	}
+	t.current, t.record.Applied, t.record.Fields = o, t.digest, fields
+	return nil
+}
+
+// free looks whether an object that has to be ours alone exists outside the cache.
+func (a *Applier) free(ctx context.Context, r Request, t *task) error {
+	there := &metav1.PartialObjectMetadata{}
+	there.SetGroupVersionKind(t.wanted.GroupVersionKind())
+	err := a.live.Get(ctx, client.ObjectKeyFromObject(t.wanted), there)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if owner := there.Labels[v1alpha1.LabelMesh]; owner != r.Mesh {
+		return &TakenError{Kind: t.wanted.GetKind(), Name: t.wanted.GetName(), Owner: owner}
+	}
+	return nil
+}
+
+// previousManagers wrote Istio's objects by other means than server-side apply: what they wrote and we don't want would stay
+// for ever.
+var previousManagers = sets.New("helm", "Helm", "istioctl", "istio-operator")
+
+func (a *Applier) write(ctx context.Context, manager string, o *unstructured.Unstructured) error {
+	intent := o.DeepCopy()
+	err := a.owned.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(manager), client.ForceOwnership)
+	if err != nil {
+		return refused(o, err)
+	}
+	adopted := slices.ContainsFunc(o.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
+		return previousManagers.Has(e.Manager) && e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == ""
+	})
+	if !adopted {
+		return nil
+	}
+	patch, err := csaupgrade.UpgradeManagedFieldsPatch(o, previousManagers, manager)
+	if err != nil {
+		return fmt.Errorf("taking over the fields of %s %s: %w", o.GetKind(), o.GetName(), err)
+	}
+	if err := a.owned.Client.Patch(ctx, o, client.RawPatch(types.JSONPatchType, patch)); err != nil {
+		return refused(o, err)
+	}
+	o.Object = intent.Object
+	err = a.owned.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(manager), client.ForceOwnership)
+	return refused(o, err)
+}
+
+func refused(o *unstructured.Unstructured, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err):
+		return &RefusedError{Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName(), Err: err}
+	default:
+		return fmt.Errorf("applying %s %s: %w", o.GetKind(), join(o.GetNamespace(), o.GetName()), err)
+	}
+}
+
+// IsTerminal says whether an error of this package can't be helped by trying again soon.
+func IsTerminal(err error) bool {
+	var taken *TakenError
+	var refused *RefusedError
+	return errors.As(err, &taken) || errors.As(err, &refused)
+}

@@ -1,0 +1,176 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package apply
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+type itemKey struct{ group, kind, namespace, name string }
+
+func keyOf(i v1alpha1.InventoryItem) itemKey { return itemKey{i.Group, i.Kind, i.Namespace, i.Name} }
+
+func kindOf(i v1alpha1.InventoryItem) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: i.Group, Version: i.Version, Kind: i.Kind}
+}
+
+func itemOf(o *unstructured.Unstructured) v1alpha1.InventoryItem {
+	kind := o.GroupVersionKind()
+	return v1alpha1.InventoryItem{Group: kind.Group, Version: kind.Version, Kind: kind.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+func index(items []v1alpha1.InventoryItem) map[itemKey]v1alpha1.InventoryItem {
+	out := make(map[itemKey]v1alpha1.InventoryItem, len(items))
+	for _, item := range items {
+		out[keyOf(item)] = item
+	}
+	return out
+}
+
+// podKind is watched with every Deployment: its pods say why it is not ready.
+var podKind = schema.GroupVersionKind{Version: "v1", Kind: "Pod"}
+
+func kindsOf(r Request) []schema.GroupVersionKind {
+	var out []schema.GroupVersionKind
+	add := func(kind schema.GroupVersionKind) {
+		if !slices.Contains(out, kind) {
+			out = append(out, kind)
+		}
+	}
+	for _, phase := range r.Phases {
+		for _, o := range phase.Objects {
+			add(o.GroupVersionKind())
+			if o.GetKind() == "Deployment" {
+				add(podKind)
+			}
+		}
+	}
+	for _, item := range r.Inventory {
+		add(kindOf(item))
+	}
+	return out
+}
+
+func unwantedOf(todo []*task, inventory []v1alpha1.InventoryItem) []v1alpha1.InventoryItem {
+	wanted := map[itemKey]bool{}
+	for _, t := range todo {
+		wanted[keyOf(t.record)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(inventory), func(i v1alpha1.InventoryItem) bool { return wanted[keyOf(i)] })
+}
+
+// intentsOf is the inventory with everything that is wanted in it; nil when nothing is new.
+func intentsOf(todo []*task, inventory []v1alpha1.InventoryItem) []v1alpha1.InventoryItem {
+	known := index(inventory)
+	out := slices.Clone(inventory)
+	for _, t := range todo {
+		if _, ok := known[keyOf(t.record)]; !ok {
+			out = append(out, t.record)
+		}
+	}
+	if len(out) == len(inventory) {
+		return nil
+	}
+	return ordered(out)
+}
+
+func inventoryOf(todo []*task, unwanted []v1alpha1.InventoryItem) []v1alpha1.InventoryItem {
+	out := slices.Clone(unwanted)
+	for _, t := range todo {
+		out = append(out, t.record)
+	}
+	return ordered(out)
+}
+
+func ordered(items []v1alpha1.InventoryItem) []v1alpha1.InventoryItem {
+	slices.SortFunc(items, func(a, b v1alpha1.InventoryItem) int {
+		return strings.Compare(a.Group+"/"+a.Kind+"/"+a.Namespace+"/"+a.Name, b.Group+"/"+b.Kind+"/"+b.Namespace+"/"+b.Name)
+	})
+	return items
+}
+
+// prune removes one object that is not wanted any more; CRDs and namespaces, on which other things stand, stay.
+func (a *Applier) prune(ctx context.Context, item v1alpha1.InventoryItem) error {
+	if item.Kind == crdKind.Kind || item.Kind == "Namespace" {
+		return nil
+	}
+	_, err := a.remove(ctx, item)
+	return err
+}
+
+// remove deletes an object that is in the owned cache, exactly as it was seen there, and says whether it is gone.
+func (a *Applier) remove(ctx context.Context, item v1alpha1.InventoryItem) (gone bool, err error) {
+	current, err := a.owned.Get(ctx, kindOf(item), client.ObjectKey{Namespace: item.Namespace, Name: item.Name})
+	if err != nil || current == nil {
+		return current == nil && err == nil, err
+	}
+	if current.GetDeletionTimestamp() != nil {
+		return false, nil
+	}
+	uid := current.GetUID()
+	err = a.owned.Client.Delete(ctx, current,
+		client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	return false, client.IgnoreNotFound(err)
+}
+
+// Remove deletes everything of an inventory, webhooks first, so that nothing is refused by a server that is going; then
+// the rest in reverse order of kinds, accounts and rights last. It returns what is still there. Callers try again until
+// nothing is.
+func (a *Applier) Remove(ctx context.Context, inventory []v1alpha1.InventoryItem) ([]v1alpha1.InventoryItem, error) {
+	var kinds []schema.GroupVersionKind
+	for _, item := range inventory {
+		kinds = append(kinds, kindOf(item))
+	}
+	slices.SortFunc(kinds, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
+	if err := a.owned.Watch(ctx, slices.Compact(kinds)...); err != nil {
+		return inventory, err
+	}
+	left := slices.Clone(inventory)
+	slices.SortStableFunc(left, func(x, y v1alpha1.InventoryItem) int { return removalRank(x) - removalRank(y) })
+	for len(left) > 0 {
+		rank := removalRank(left[0])
+		var remaining []v1alpha1.InventoryItem
+		for _, item := range left {
+			if removalRank(item) != rank {
+				remaining = append(remaining, item)
+				continue
+			}
+			gone, err := a.remove(ctx, item)
+			if err != nil {
+				return left, err
+			}
+			if !gone {
+				remaining = append(remaining, item)
+			}
+		}
+		if len(remaining) > 0 && removalRank(remaining[0]) == rank {
+			return ordered(remaining), nil
+		}
+		left = remaining
+	}
+	return nil, nil
+}
+
+// removalRank orders kinds for removal.
+func removalRank(i v1alpha1.InventoryItem) int {
+	switch i.Kind {
+	case "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration":
+		return 0
+	case "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget":
+		return 1
+	case crdKind.Kind:
+		return 3
+	default:
+		return 2
+	}
+}

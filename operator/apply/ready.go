@@ -1,0 +1,132 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package apply
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// notReady says why an applied object is not ready; nil when it is. A Service is ready when it exists: whether a load
+// balancer gives it an address is not in the mesh's hands, and many clusters have none.
+func (a *Applier) notReady(ctx context.Context, t *task) (*NotReady, error) {
+	current, err := a.owned.Get(ctx, t.wanted.GroupVersionKind(), client.ObjectKeyFromObject(t.wanted))
+	if err != nil {
+		return nil, err
+	}
+	why := &NotReady{Kind: t.wanted.GetKind(), Namespace: t.wanted.GetNamespace(), Name: t.wanted.GetName()}
+	if current == nil {
+		if !t.needed && t.wanted.GetKind() == crdKind.Kind {
+			return nil, nil // a newer CRD of somebody else
+		}
+		why.Reason, why.Message = "NotFound", "was removed and is not there yet"
+		return why, nil
+	}
+	if current.GetKind() == "Service" {
+		return nil, nil
+	}
+	computed, err := status.Compute(current)
+	if err != nil {
+		return nil, fmt.Errorf("status of %s %s: %w", current.GetKind(), current.GetName(), err)
+	}
+	if computed.Status == status.CurrentStatus {
+		return nil, nil
+	}
+	why.Reason, why.Message = "Progressing", computed.Message
+	if current.GetKind() != "Deployment" {
+		return why, nil
+	}
+	reason, message, err := a.podReason(ctx, current)
+	if err != nil {
+		return nil, err
+	}
+	if reason != "" {
+		why.Reason, why.Message = reason, message
+	}
+	return why, nil
+}
+
+// podReason is why the pods of a Deployment don't get ready, in the words of their own status: the first that says
+// something, in the order of what a person should look at.
+func (a *Applier) podReason(ctx context.Context, deployment *unstructured.Unstructured) (reason, message string, err error) {
+	if reason, message := replicaFailure(deployment); reason != "" {
+		return reason, message, nil
+	}
+	selector, _, err := unstructured.NestedStringMap(deployment.Object, "spec", "selector", "matchLabels")
+	if err != nil {
+		return "", "", err
+	}
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(podKind)
+	err = a.owned.Client.List(ctx, list, client.InNamespace(deployment.GetNamespace()), client.MatchingLabels(selector))
+	if err != nil {
+		return "", "", err
+	}
+	var found []string
+	reasons := map[string]string{}
+	for _, item := range list.Items {
+		var pod corev1.Pod
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &pod); err != nil {
+			return "", "", err
+		}
+		if r, m := reasonOf(&pod); r != "" {
+			found = append(found, m)
+			reasons[m] = r
+		}
+	}
+	if len(found) == 0 {
+		return "", "", nil
+	}
+	slices.Sort(found) // the same pods give the same words, in whatever order the cache has them
+	return reasons[found[0]], found[0], nil
+}
+
+func replicaFailure(deployment *unstructured.Unstructured) (reason, message string) {
+	conditions, _, _ := unstructured.NestedSlice(deployment.Object, "status", "conditions")
+	for _, c := range conditions {
+		condition, ok := c.(map[string]any)
+		if ok && condition["type"] == "ReplicaFailure" && condition["status"] == "True" {
+			return fmt.Sprint(condition["reason"]), fmt.Sprint(condition["message"])
+		}
+	}
+	return "", ""
+}
+
+// quiet are reasons of a container that waits as it should.
+var quiet = []string{"", "ContainerCreating", "PodInitializing"}
+
+// reasonOf is a pod's own reason for not being ready; empty when it only needs time. Pods have random names, so the words
+// name the container.
+func reasonOf(pod *corev1.Pod) (reason, message string) {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return c.Reason, c.Reason + ": " + c.Message
+		}
+	}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		waiting, ended := s.State.Waiting, s.LastTerminationState.Terminated
+		if waiting != nil && !slices.Contains(quiet, waiting.Reason) {
+			words := []string{fmt.Sprintf("%s in container %s", waiting.Reason, s.Name)}
+			switch {
+			case ended != nil:
+				words = append(words, fmt.Sprintf("it ended with code %d (%s)", ended.ExitCode, ended.Reason))
+			case strings.HasPrefix(waiting.Reason, "ImagePull") || strings.HasPrefix(waiting.Reason, "ErrImage"):
+				words = append(words, "image "+s.Image)
+			}
+			return waiting.Reason, strings.Join(words, ": ")
+		}
+		if s.State.Terminated != nil && s.State.Terminated.ExitCode != 0 {
+			return s.State.Terminated.Reason, fmt.Sprintf("container %s ended with code %d (%s)", s.Name, s.State.Terminated.ExitCode, s.State.Terminated.Reason)
+		}
+	}
+	return "", ""
+}
