@@ -1,0 +1,262 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package manager puts the operator together: scheme, caches, clients, controllers, webhooks and health.
+package manager
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/discovery"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/meshwright/meshwright/bundles/istio"
+	controllerdataplane "github.com/meshwright/meshwright/controllers/dataplane"
+	"github.com/meshwright/meshwright/controllers/gateway"
+	"github.com/meshwright/meshwright/controllers/installation"
+	"github.com/meshwright/meshwright/controllers/revision"
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/apply"
+	"github.com/meshwright/meshwright/operator/dataplane"
+	"github.com/meshwright/meshwright/operator/facts"
+	"github.com/meshwright/meshwright/webhooks"
+	"github.com/meshwright/meshwright/webhooks/certs"
+)
+
+// Names of the operator's own objects, as config/default has them.
+const (
+	leaseName      = "meshwright"
+	webhookSecret  = "meshwright-webhook-cert"
+	webhookService = "meshwright-webhook"
+	webhookName    = "meshwright-validating-webhook"
+)
+
+// proxiesEvery bounds how often changes of pods make the installations look at the counts.
+const proxiesEvery = 2 * time.Second
+
+// Scheme holds the kinds that the operator reads and writes as Go types.
+func Scheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	return scheme, nil
+}
+
+// New makes a manager that runs the whole operator.
+func New(ctx context.Context, config *rest.Config, o Options) (ctrl.Manager, error) {
+	scheme, err := Scheme()
+	if err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 100, 200 // an installation is a burst of some sixty requests; API priority and fairness is the real bound
+	kubernetes, err := serverVersion(config)
+	if err != nil {
+		return nil, err
+	}
+	keeper := &certs.Keeper{
+		Secret: client.ObjectKey{Namespace: o.Namespace, Name: webhookSecret}, Service: webhookService, Webhook: webhookName,
+		Clock: clock.RealClock{},
+	}
+	mgr, err := ctrl.NewManager(config, managerOptions(o, scheme, keeper))
+	if err != nil {
+		return nil, err
+	}
+	parts, err := newParts(ctx, mgr, o, kubernetes)
+	if err != nil {
+		return nil, err
+	}
+	if err := parts.addControllers(mgr); err != nil {
+		return nil, err
+	}
+	if o.WebhookPort != 0 {
+		if err := parts.addWebhooks(ctx, mgr, keeper); err != nil {
+			return nil, err
+		}
+	}
+	return mgr, mgr.AddHealthzCheck("ping", healthz.Ping)
+}
+
+func serverVersion(config *rest.Config) (*semver.Version, error) {
+	client, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	info, err := client.ServerVersion()
+	if err != nil {
+		return nil, fmt.Errorf("asking the API server for its version: %w", err)
+	}
+	return semver.NewVersion(info.GitVersion)
+}
+
+func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctrl.Options {
+	out := ctrl.Options{
+		Scheme:                        scheme,
+		HealthProbeBindAddress:        o.ProbeAddress,
+		LeaderElection:                o.LeaderElection,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		Metrics: metricsserver.Options{
+			BindAddress: o.MetricsAddress, SecureServing: true, FilterProvider: filters.WithAuthenticationAndAuthorization,
+		},
+		Cache: cache.Options{
+			ReaderFailOnMissingInformer: true, // a forgotten kind must fail, not start to cache a cluster's worth of it
+			ByObject: map[client.Object]cache.ByObject{
+				&v1alpha1.MeshInstallation{}: {},
+				&v1alpha1.MeshRevision{}:     {},
+				&v1alpha1.MeshGateway{}:      {},
+				namespaceMetadata():          {Transform: trimNamespace},
+				&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
+					Field: fields.OneTermEqualSelector("metadata.name", webhookName),
+				},
+			},
+		},
+		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+	}
+	if o.WebhookPort != 0 {
+		out.WebhookServer = webhook.NewServer(webhook.Options{
+			Port:    o.WebhookPort,
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = keeper.GetCertificate }},
+		})
+	}
+	return out
+}
+
+func namespaceMetadata() *metav1.PartialObjectMetadata {
+	out := &metav1.PartialObjectMetadata{}
+	out.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	return out
+}
+
+// trimNamespace keeps of a namespace what enrollment reads.
+func trimNamespace(in any) (any, error) {
+	if n, ok := in.(*metav1.PartialObjectMetadata); ok {
+		n.ManagedFields = dataplane.LabelOwners(n.ManagedFields)
+		delete(n.Annotations, corev1.LastAppliedConfigAnnotation)
+	}
+	return in, nil
+}
+
+// parts are what controllers and webhooks share.
+type parts struct {
+	owned      *apply.Owned
+	index      *dataplane.Index
+	proxies    chan event.GenericEvent
+	gatherer   *facts.Gatherer
+	library    *istio.Library
+	kubernetes *semver.Version
+}
+
+func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semver.Version) (*parts, error) {
+	library, err := istio.Open(ctx, o.sources()...)
+	if err != nil {
+		return nil, err
+	}
+	catalogue, err := istio.BuiltinCatalogue()
+	if err != nil {
+		return nil, err
+	}
+	owned, err := apply.NewOwned(mgr.GetConfig(), mgr.GetScheme(), mgr.GetRESTMapper())
+	if err != nil {
+		return nil, err
+	}
+	proxies := make(chan event.GenericEvent, 1)
+	index := dataplane.NewIndex(proxiesEvery, func() {
+		select {
+		case proxies <- event.GenericEvent{Object: namespaceMetadata()}:
+		default: // one is waiting already, and says the same
+		}
+	})
+	watcher, err := dataplane.NewWatcher(mgr.GetConfig(), index)
+	if err != nil {
+		return nil, err
+	}
+	for _, runnable := range []interface {
+		Start(context.Context) error
+	}{owned, watcher} {
+		if err := mgr.Add(runnable); err != nil {
+			return nil, err
+		}
+	}
+	return &parts{
+		owned: owned, index: index, proxies: proxies, library: library, kubernetes: kubernetes,
+		gatherer: &facts.Gatherer{
+			Reader: mgr.GetClient(), Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{},
+		},
+	}, nil
+}
+
+func (p *parts) addControllers(mgr ctrl.Manager) error {
+	applier := apply.New(p.owned, mgr.GetAPIReader())
+	version := "v" + p.kubernetes.String()
+	for _, controller := range []interface{ SetupWithManager(ctrl.Manager) error }{
+		&installation.Reconciler{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned, Index: p.index, Proxies: p.proxies,
+			Facts: p.gatherer, Library: p.library, Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, KubeVersion: version,
+		},
+		&revision.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned},
+		&gateway.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version},
+		&controllerdataplane.Reconciler{Client: mgr.GetClient()},
+	} {
+		if err := controller.SetupWithManager(mgr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *parts) addWebhooks(ctx context.Context, mgr ctrl.Manager, keeper *certs.Keeper) error {
+	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+	if err != nil {
+		return err
+	}
+	changed := make(chan struct{}, 1)
+	keeper.Client, keeper.Configurations, keeper.Changed = live, mgr.GetClient(), changed
+	informer, err := mgr.GetCache().GetInformer(ctx, &admissionregistrationv1.ValidatingWebhookConfiguration{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return err
+	}
+	poke := func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { poke() }, UpdateFunc: func(any, any) { poke() },
+	}); err != nil {
+		return err
+	}
+	if err := mgr.Add(keeper); err != nil {
+		return err
+	}
+	if err := mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()); err != nil {
+		return err
+	}
+	return webhooks.SetupWithManager(mgr, webhooks.Dependencies{Reader: mgr.GetClient(), Facts: p.gatherer, Index: p.index})
+}

@@ -1,0 +1,70 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/meshwright/meshwright/bundles/istio"
+)
+
+// Options of the operator, as flags give them.
+type Options struct {
+	// MetricsAddress serves metrics by TLS to authenticated readers; "0" turns them off.
+	MetricsAddress string
+	// ProbeAddress serves /healthz and /readyz.
+	ProbeAddress string
+	// WebhookPort serves admission reviews; 0 turns the webhooks off.
+	WebhookPort int
+	// Namespace the operator runs in.
+	Namespace string
+	// LeaderElection lets one of several replicas act.
+	LeaderElection bool
+	// BundleFolders and BundleRegistries hold further Istio versions.
+	BundleFolders, BundleRegistries list
+}
+
+// list is a flag that can be given several times.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+func (l *list) Set(value string) error {
+	*l = append(*l, value)
+	return nil
+}
+
+// Bind declares the flags.
+func (o *Options) Bind(flags *flag.FlagSet) {
+	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8443", "address that serves metrics over TLS to authenticated readers; 0 turns them off")
+	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "address that serves /healthz and /readyz")
+	flags.IntVar(&o.WebhookPort, "webhook-port", 9443, "port that serves admission reviews; 0 turns the webhooks off")
+	flags.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace the operator runs in; default: POD_NAMESPACE")
+	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas act")
+	flags.Var(&o.BundleFolders, "bundle-folder", "folder with charts of further Istio versions; may be given several times")
+	flags.Var(&o.BundleRegistries, "bundle-registry", "OCI repository with charts of further Istio versions; may be given several times")
+}
+
+// Validate says what is missing.
+func (o *Options) Validate() error {
+	if o.Namespace == "" {
+		return fmt.Errorf("--namespace is empty: set it, or POD_NAMESPACE, to the namespace the operator runs in")
+	}
+	return nil
+}
+
+// sources of Istio versions: those built in first, so that a user's own of the same version wins.
+func (o *Options) sources() []istio.Source {
+	out := []istio.Source{istio.Builtin()}
+	for _, folder := range o.BundleFolders {
+		out = append(out, istio.Folder(folder))
+	}
+	for _, registry := range o.BundleRegistries {
+		out = append(out, istio.OCI(registry))
+	}
+	return out
+}
