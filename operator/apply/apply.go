@@ -25,11 +25,41 @@ import (
 
 // Phase is a group of objects that are applied together.
 type Phase struct {
-	Objects []*unstructured.Unstructured
+	Objects []Wanted
 	// Await holds the next phase back until every object of this one is ready.
 	Await bool
 	// Exclusive objects are never taken from somebody else: one that exists without being this mesh's is a [*TakenError].
 	Exclusive bool
+}
+
+// Wanted is one object that is wanted. Its content is asked for only when it has to be written, so that large objects need
+// not be kept.
+type Wanted struct {
+	item    v1alpha1.InventoryItem
+	digest  string
+	version string
+	load    func() (*unstructured.Unstructured, error)
+}
+
+// Want wants objects as they are.
+func Want(objects []*unstructured.Unstructured) ([]Wanted, error) {
+	return WantLater(objects, func(i int) (*unstructured.Unstructured, error) { return objects[i], nil })
+}
+
+// WantLater wants objects whose content, equal to the one given here, load returns by its index when it has to be written.
+func WantLater(objects []*unstructured.Unstructured, load func(int) (*unstructured.Unstructured, error)) ([]Wanted, error) {
+	out := make([]Wanted, len(objects))
+	for i, o := range objects {
+		digest, err := digestOf(o)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = Wanted{
+			item: itemOf(o), digest: digest, version: o.GetLabels()[versionLabel],
+			load: func() (*unstructured.Unstructured, error) { return load(i) },
+		}
+	}
+	return out, nil
 }
 
 // Request is what is wanted of one owner.
@@ -167,10 +197,9 @@ func (a *Applier) Apply(ctx context.Context, r Request) (Result, error) {
 // task is one wanted object on its way.
 type task struct {
 	phase   int
-	wanted  *unstructured.Unstructured
+	wanted  Wanted
 	current *unstructured.Unstructured
 	record  v1alpha1.InventoryItem
-	digest  string
 	needed  bool
 	// corrects says that the object was applied as it is wanted, and is not so any more.
 	corrects  bool
@@ -178,53 +207,50 @@ type task struct {
 }
 
 func (a *Applier) examine(
-	ctx context.Context, r Request, phase Phase, o *unstructured.Unstructured, records map[itemKey]v1alpha1.InventoryItem,
+	ctx context.Context, r Request, phase Phase, w Wanted, records map[itemKey]v1alpha1.InventoryItem,
 ) (*task, error) {
-	digest, err := digestOf(o)
-	if err != nil {
-		return nil, err
-	}
-	t := &task{wanted: o, digest: digest, record: itemOf(o), exclusive: phase.Exclusive}
-	if known, ok := records[keyOf(t.record)]; ok {
+	t := &task{wanted: w, record: w.item, exclusive: phase.Exclusive}
+	if known, ok := records[keyOf(w.item)]; ok {
 		t.record = known
-		t.record.Version = o.GroupVersionKind().Version
+		t.record.Version = w.item.Version
 	}
-	if t.current, err = a.owned.Get(ctx, o.GroupVersionKind(), client.ObjectKeyFromObject(o)); err != nil {
+	var err error
+	if t.current, err = a.owned.Get(ctx, kindOf(w.item), keyOf(w.item).object()); err != nil {
 		return nil, err
 	}
 	if t.current == nil {
-		t.needed, t.corrects = true, t.record.Applied == digest
+		t.needed, t.corrects = true, t.record.Applied == w.digest
 		return t, nil
 	}
-	if phase.Exclusive && t.current.GetLabels()[v1alpha1.LabelMesh] != r.Mesh {
-		return nil, &TakenError{Kind: o.GetKind(), Name: o.GetName(), Owner: t.current.GetLabels()[v1alpha1.LabelMesh]}
+	if owner := t.current.GetLabels()[v1alpha1.LabelMesh]; phase.Exclusive && owner != r.Mesh {
+		return nil, &TakenError{Kind: w.item.Kind, Name: w.item.Name, Owner: owner}
 	}
-	if newer(t.current, o) {
+	if newer(t.current.GetLabels(), w) {
 		return t, nil
 	}
 	fields, err := fieldsOf(t.current, r.Manager)
 	if err != nil {
 		return nil, err
 	}
-	t.needed = t.record.Applied != digest || t.record.Fields != fields
-	t.corrects = t.needed && t.record.Applied == digest
+	t.needed = t.record.Applied != w.digest || t.record.Fields != fields
+	t.corrects = t.needed && t.record.Applied == w.digest
 	return t, nil
 }
 
 // versionLabel is what Istio's charts write the version of Istio into.
 const versionLabel = "app.kubernetes.io/version"
 
-// newer says whether a CRD in the cluster comes from a newer Istio than the wanted one: it serves both, and would lose
-// fields if it were replaced.
-func newer(current, wanted *unstructured.Unstructured) bool {
-	if wanted.GetKind() != crdKind.Kind {
+// newer says whether a CRD in the cluster, of which labels are known, comes from a newer Istio than the wanted one: it
+// serves both, and would lose fields if it were replaced.
+func newer(current map[string]string, w Wanted) bool {
+	if w.item.Kind != crdKind.Kind {
 		return false
 	}
-	there, err := semver.NewVersion(current.GetLabels()[versionLabel])
+	there, err := semver.NewVersion(current[versionLabel])
 	if err != nil {
 		return false
 	}
-	ours, err := semver.NewVersion(wanted.GetLabels()[versionLabel])
+	ours, err := semver.NewVersion(w.version)
 	return err == nil && there.GreaterThan(ours)
 }
 
@@ -273,7 +299,7 @@ func (a *Applier) phases(ctx context.Context, r Request, todo []*task, result *R
 // foreignCRDs looks once at all CRDs of the cluster when one of ours is not in the cache: somebody else may have brought a
 // newer one.
 func (a *Applier) foreignCRDs(ctx context.Context, tasks []*task) error {
-	if !slices.ContainsFunc(tasks, func(t *task) bool { return t.needed && t.current == nil && t.wanted.GetKind() == crdKind.Kind }) {
+	if !slices.ContainsFunc(tasks, func(t *task) bool { return t.needed && t.current == nil && t.record.Kind == crdKind.Kind }) {
 		return nil
 	}
 	all := &metav1.PartialObjectMetadataList{}
@@ -283,9 +309,7 @@ func (a *Applier) foreignCRDs(ctx context.Context, tasks []*task) error {
 	}
 	for _, t := range tasks {
 		for _, there := range all.Items {
-			foreign := &unstructured.Unstructured{}
-			foreign.SetLabels(there.Labels)
-			if there.Name == t.wanted.GetName() && newer(foreign, t.wanted) {
+			if there.Name == t.record.Name && newer(there.Labels, t.wanted) {
 				t.needed = false
 			}
 		}
@@ -300,7 +324,11 @@ func (a *Applier) apply(ctx context.Context, r Request, t *task) error {
 			return err
 		}
 	}
-	o := t.wanted.DeepCopy()
+	loaded, err := t.wanted.load()
+	if err != nil {
+		return err
+	}
+	o := loaded.DeepCopy()
 	if isWebhook(o) && t.current != nil {
 		if err := yieldFailurePolicy(o, t.current, r.Manager); err != nil {
 			return err
@@ -313,15 +341,15 @@ func (a *Applier) apply(ctx context.Context, r Request, t *task) error {
 	if err != nil {
 		return err
 	}
-	t.current, t.record.Applied, t.record.Fields = o, t.digest, fields
+	t.record.Applied, t.record.Fields = t.wanted.digest, fields
 	return nil
 }
 
 // free looks whether an object that has to be ours alone exists outside the cache.
 func (a *Applier) free(ctx context.Context, r Request, t *task) error {
 	there := &metav1.PartialObjectMetadata{}
-	there.SetGroupVersionKind(t.wanted.GroupVersionKind())
-	err := a.live.Get(ctx, client.ObjectKeyFromObject(t.wanted), there)
+	there.SetGroupVersionKind(kindOf(t.record))
+	err := a.live.Get(ctx, keyOf(t.record).object(), there)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -329,7 +357,7 @@ func (a *Applier) free(ctx context.Context, r Request, t *task) error {
 		return err
 	}
 	if owner := there.Labels[v1alpha1.LabelMesh]; owner != r.Mesh {
-		return &TakenError{Kind: t.wanted.GetKind(), Name: t.wanted.GetName(), Owner: owner}
+		return &TakenError{Kind: t.record.Kind, Name: t.record.Name, Owner: owner}
 	}
 	return nil
 }

@@ -20,6 +20,10 @@ type itemKey struct{ group, kind, namespace, name string }
 
 func keyOf(i v1alpha1.InventoryItem) itemKey { return itemKey{i.Group, i.Kind, i.Namespace, i.Name} }
 
+func (k itemKey) object() client.ObjectKey {
+	return client.ObjectKey{Namespace: k.namespace, Name: k.name}
+}
+
 func kindOf(i v1alpha1.InventoryItem) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: i.Group, Version: i.Version, Kind: i.Kind}
 }
@@ -49,8 +53,8 @@ func kindsOf(r Request) []schema.GroupVersionKind {
 	}
 	for _, phase := range r.Phases {
 		for _, o := range phase.Objects {
-			add(o.GroupVersionKind())
-			if o.GetKind() == "Deployment" {
+			add(kindOf(o.item))
+			if o.item.Kind == "Deployment" {
 				add(podKind)
 			}
 		}
@@ -110,7 +114,7 @@ func (a *Applier) prune(ctx context.Context, item v1alpha1.InventoryItem) error 
 
 // remove deletes an object that is in the owned cache, exactly as it was seen there, and says whether it is gone.
 func (a *Applier) remove(ctx context.Context, item v1alpha1.InventoryItem) (gone bool, err error) {
-	current, err := a.owned.Get(ctx, kindOf(item), client.ObjectKey{Namespace: item.Namespace, Name: item.Name})
+	current, err := a.owned.Get(ctx, kindOf(item), keyOf(item).object())
 	if err != nil || current == nil {
 		return current == nil && err == nil, err
 	}

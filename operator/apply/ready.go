@@ -19,13 +19,14 @@ import (
 // notReady says why an applied object is not ready; nil when it is. A Service is ready when it exists: whether a load
 // balancer gives it an address is not in the mesh's hands, and many clusters have none.
 func (a *Applier) notReady(ctx context.Context, t *task) (*NotReady, error) {
-	current, err := a.owned.Get(ctx, t.wanted.GroupVersionKind(), client.ObjectKeyFromObject(t.wanted))
+	item := t.record
+	current, err := a.owned.Get(ctx, kindOf(item), keyOf(item).object())
 	if err != nil {
 		return nil, err
 	}
-	why := &NotReady{Kind: t.wanted.GetKind(), Namespace: t.wanted.GetNamespace(), Name: t.wanted.GetName()}
+	why := &NotReady{Kind: item.Kind, Namespace: item.Namespace, Name: item.Name}
 	if current == nil {
-		if !t.needed && t.wanted.GetKind() == crdKind.Kind {
+		if !t.needed && item.Kind == crdKind.Kind {
 			return nil, nil // a newer CRD of somebody else
 		}
 		why.Reason, why.Message = "NotFound", "was removed and is not there yet"

@@ -54,10 +54,10 @@ type MeshGatewaySpec struct {
 	// +kubebuilder:default=default
 	// +kubebuilder:validation:MaxLength=40
 	Mesh string `json:"mesh,omitempty"`
-	// Values are Helm values of Istio's gateway chart. A gateway that is not of a MeshInstallation's spec.gateways may
-	// set those that only shape its own workload: autoscaling, replicaCount, resources, labels, annotations, podAnnotations,
-	// service, nodeSelector, tolerations, affinity, topologySpreadConstraints, podDisruptionBudget,
-	// terminationGracePeriodSeconds, minReadySeconds, strategy, imagePullPolicy, env, networkGateway.
+	// Values are Helm values of Istio's gateway chart. A gateway that its mesh does not list in spec.gateways may set those
+	// only that shape its own workload: affinity, annotations, autoscaling, imagePullPolicy, labels, minReadySeconds,
+	// podDisruptionBudget, replicaCount, resources, service, strategy, terminationGracePeriodSeconds and
+	// topologySpreadConstraints. Default: those of the chart.
 	// Example: {replicaCount: 2}.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields

@@ -62,9 +62,6 @@ type MeshRevisionSpec struct {
 	// InputsDigest is the digest of everything else it was rendered from: values, mesh configuration, images, names.
 	// +required
 	InputsDigest string `json:"inputsDigest"`
-	// Paused carries the installation's spec.paused: no act, repairs included. Status goes on.
-	// +optional
-	Paused bool `json:"paused,omitempty"`
 	// Objects are the rendered objects: a JSON array, compressed with gzip.
 	// +required
 	// +kubebuilder:validation:MaxLength=900000

@@ -1,0 +1,97 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dataplane labels the namespaces that a mesh's selector matches, and takes the label back when it no longer does.
+// It never takes a label that somebody else set, and restarts nothing.
+package dataplane
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/dataplane"
+)
+
+// Reconciler reconciles the labels of namespaces.
+type Reconciler struct {
+	Client client.Client
+}
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("dataplane").
+		For(&corev1.Namespace{}, builder.OnlyMetadata).
+		Watches(&v1alpha1.MeshInstallation{}, handler.EnqueueRequestsFromMapFunc(r.everyNamespace)).
+		Watches(&v1alpha1.MeshGateway{}, handler.EnqueueRequestsFromMapFunc(ofGateway)).
+		Complete(r)
+}
+
+// everyNamespace maps a changed mesh: any namespace may be selected by it now.
+func (r *Reconciler) everyNamespace(ctx context.Context, _ client.Object) []reconcile.Request {
+	all := &metav1.PartialObjectMetadataList{}
+	all.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := r.Client.List(ctx, all); err != nil {
+		return nil // the cache is going down, and with it the controller
+	}
+	out := make([]reconcile.Request, len(all.Items))
+	for i := range all.Items {
+		out[i].Name = all.Items[i].Name
+	}
+	return out
+}
+
+func ofGateway(_ context.Context, gateway client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: gateway.GetNamespace()}}}
+}
+
+// Reconcile makes the label of one namespace true.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := r.Client.Get(ctx, req.NamespacedName, namespace); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	meshes, paused, err := dataplane.Gather(ctx, r.Client)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	verdicts := dataplane.Decide(meshes, namespace)
+	for i, v := range verdicts {
+		if v.Enroll && !paused[meshes[i].Name] {
+			return ctrl.Result{}, r.label(ctx, namespace.Name, meshes[i].Revision)
+		}
+	}
+	release := len(meshes) == 0 && dataplane.OwnsLabel(namespace)
+	for _, v := range verdicts {
+		release = release || v.Release
+	}
+	if release && len(paused) == 0 {
+		return ctrl.Result{}, r.label(ctx, namespace.Name, "")
+	}
+	return ctrl.Result{}, nil
+}
+
+// label sets the revision label of a namespace, or gives it up. When somebody else holds the label it stays theirs: the
+// installation reports it.
+func (r *Reconciler) label(ctx context.Context, namespace, revision string) error {
+	intent := applycorev1.Namespace(namespace)
+	if revision != "" {
+		intent = intent.WithLabels(map[string]string{dataplane.RevisionLabel: revision})
+	}
+	err := r.Client.Apply(ctx, intent, client.FieldOwner(v1alpha1.ManagerDataPlane))
+	if apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,246 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package installation turns the one object a user writes into everything else: it resolves the version, freezes it as a
+// MeshRevision, keeps what exists once (CRDs, base, default revision and tags), writes the mesh's own MeshGateways, and
+// reports all of it in one status. On deletion it refuses while the mesh is in use, and then takes it away in order.
+package installation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/meshwright/meshwright/bundles/istio"
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/apply"
+	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/dataplane"
+	"github.com/meshwright/meshwright/operator/facts"
+	"github.com/meshwright/meshwright/operator/metrics"
+	"github.com/meshwright/meshwright/operator/validate"
+)
+
+// Reconciler reconciles MeshInstallations.
+type Reconciler struct {
+	Client client.Client
+	// Live reads from the API server, for what no cache holds.
+	Live    client.Reader
+	Applier *apply.Applier
+	Owned   *apply.Owned
+	Index   *dataplane.Index
+	// Proxies tells that the counts of the index have changed.
+	Proxies  <-chan event.GenericEvent
+	Facts    *facts.Gatherer
+	Library  *istio.Library
+	Recorder events.EventRecorder
+	Clock    clock.PassiveClock
+	// KubeVersion is the cluster's version, such as v1.34.4: charts choose by it.
+	KubeVersion string
+
+	rendered singletons
+	counted  countTimes
+}
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	every := handler.EnqueueRequestsFromMapFunc(r.everyMesh)
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("installation").
+		For(&v1alpha1.MeshInstallation{}).
+		Watches(&v1alpha1.MeshRevision{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return requestFor(o.(*v1alpha1.MeshRevision).Spec.Mesh)
+		})).
+		Watches(&v1alpha1.MeshGateway{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return requestFor(o.(*v1alpha1.MeshGateway).Spec.Mesh)
+		})).
+		Watches(&corev1.Namespace{}, every, builder.OnlyMetadata).
+		WatchesRawSource(r.Owned.Source(r.ofObject)).
+		WatchesRawSource(source.Channel(r.Proxies, every)).
+		Complete(r)
+}
+
+func requestFor(mesh string) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: mesh}}}
+}
+
+func (r *Reconciler) everyMesh(ctx context.Context, _ client.Object) []reconcile.Request {
+	var all v1alpha1.MeshInstallationList
+	if err := r.Client.List(ctx, &all); err != nil {
+		return nil // the cache is going down, and with it the controller
+	}
+	var out []reconcile.Request
+	for _, m := range all.Items {
+		out = append(out, requestFor(m.Name)...)
+	}
+	return out
+}
+
+// ofObject maps what exists once. CRDs carry no mesh: all are told.
+func (r *Reconciler) ofObject(o *unstructured.Unstructured) []reconcile.Request {
+	labels := o.GetLabels()
+	if labels[v1alpha1.LabelRevision] != "" || labels[v1alpha1.LabelGateway] != "" {
+		return nil
+	}
+	if mesh := labels[v1alpha1.LabelMesh]; mesh != "" {
+		return requestFor(mesh)
+	}
+	return r.everyMesh(context.Background(), nil)
+}
+
+// terminalRetry is how long an error that waiting does not help is left alone: what stands in the way may be removed
+// without an event that reaches us.
+const terminalRetry = time.Minute
+
+// scope is one reconcile of one installation.
+type scope struct {
+	mesh, before *v1alpha1.MeshInstallation
+	// revision of the mesh, nil while it has none.
+	revision *v1alpha1.MeshRevision
+	// gateways that the mesh has written, and those of teams.
+	gateways, teams []v1alpha1.MeshGateway
+	target          *semver.Version
+	namespaces      []metav1.PartialObjectMetadata
+	others          int
+}
+
+// Reconcile makes one installation true.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	mesh := &v1alpha1.MeshInstallation{}
+	if err := r.Client.Get(ctx, req.NamespacedName, mesh); err != nil {
+		metrics.Forget(req.Name)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if mesh.DeletionTimestamp != nil && !controllerutil.ContainsFinalizer(mesh, v1alpha1.Finalizer) {
+		return ctrl.Result{}, nil
+	}
+	if mesh.DeletionTimestamp == nil && !controllerutil.ContainsFinalizer(mesh, v1alpha1.Finalizer) {
+		before := mesh.DeepCopy()
+		controllerutil.AddFinalizer(mesh, v1alpha1.Finalizer)
+		if err := r.Client.Patch(ctx, mesh, client.MergeFrom(before)); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	s := &scope{mesh: mesh, before: mesh.DeepCopy()}
+	known, err := r.gather(ctx, s)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if mesh.DeletionTimestamp != nil {
+		return r.delete(ctx, s)
+	}
+	outcome, err := r.keep(ctx, s, known)
+	wait := r.report(ctx, s, outcome)
+	if writeErr := r.write(ctx, s); writeErr != nil {
+		return ctrl.Result{}, writeErr
+	}
+	switch {
+	case apply.IsTerminal(err):
+		return ctrl.Result{RequeueAfter: terminalRetry}, nil
+	case err != nil:
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// gather reads what is there, all from caches.
+func (r *Reconciler) gather(ctx context.Context, s *scope) (validate.Facts, error) {
+	known, err := r.Facts.Gather(ctx, s.mesh.Name)
+	if err != nil {
+		return known, err
+	}
+	if s.revision, err = facts.RevisionOf(ctx, r.Client, s.mesh.Name); err != nil {
+		return known, err
+	}
+	for _, g := range known.Gateways {
+		switch {
+		case g.Spec.Mesh != s.mesh.Name:
+		case validate.Written(&g):
+			s.gateways = append(s.gateways, g)
+		default:
+			s.teams = append(s.teams, g)
+		}
+	}
+	s.others = len(known.Installations) - 1
+	all := &metav1.PartialObjectMetadataList{}
+	all.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := r.Client.List(ctx, all); err != nil {
+		return known, err
+	}
+	s.namespaces = all.Items
+	return known, nil
+}
+
+// write writes the status when it has changed, and tells an event when Ready changed its reason.
+func (r *Reconciler) write(ctx context.Context, s *scope) error {
+	if err := conditions.Write(ctx, r.Client, s.before, s.mesh); err != nil {
+		return err
+	}
+	last, now := readyOf(s.before), readyOf(s.mesh)
+	if now.Reason == last.Reason {
+		return nil
+	}
+	kind := corev1.EventTypeNormal
+	if now.Status != metav1.ConditionTrue && now.Reason != v1alpha1.ReasonProgressing && now.Reason != v1alpha1.ReasonRemoving {
+		kind = corev1.EventTypeWarning
+	}
+	r.Recorder.Eventf(s.mesh, nil, kind, now.Reason, "Reconcile", "%s", now.Message)
+	return nil
+}
+
+func readyOf(m *v1alpha1.MeshInstallation) metav1.Condition {
+	for _, c := range m.Status.Conditions {
+		if c.Type == v1alpha1.ConditionReady {
+			return c
+		}
+	}
+	return metav1.Condition{}
+}
+
+func (s *scope) namespace(name string) *metav1.PartialObjectMetadata {
+	for i := range s.namespaces {
+		if s.namespaces[i].Name == name {
+			return &s.namespaces[i]
+		}
+	}
+	return nil
+}
+
+// ensureNamespaces creates the namespaces of the control plane and of the gateways where they do not exist.
+func (r *Reconciler) ensureNamespaces(ctx context.Context, s *scope) error {
+	wanted := []string{s.mesh.Spec.Namespace}
+	for _, g := range s.mesh.Spec.Gateways {
+		wanted = append(wanted, g.Namespace)
+	}
+	created := map[string]bool{}
+	for _, name := range wanted {
+		if s.namespace(name) != nil || created[name] {
+			continue
+		}
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			Name:        name,
+			Labels:      map[string]string{v1alpha1.LabelMesh: s.mesh.Name},
+			Annotations: map[string]string{v1alpha1.AnnotationCreated: s.mesh.Name},
+		}}
+		if err := r.Client.Create(ctx, namespace); err != nil {
+			return fmt.Errorf("namespace %s: %w", name, err)
+		}
+		created[name] = true
+	}
+	return nil
+}

@@ -1,0 +1,253 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package installation
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/apply"
+	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/metrics"
+	"github.com/meshwright/meshwright/operator/render"
+	"github.com/meshwright/meshwright/operator/validate"
+	"github.com/meshwright/meshwright/operator/version"
+)
+
+// outcome is how far a reconcile came.
+type outcome struct {
+	// problem stands in the way of the newest spec; nil when there is none.
+	problem *conditions.Verdict
+	// singletons is the verdict over CRDs, base, default revision and tags.
+	singletons conditions.Verdict
+}
+
+func stalled(reason, message string) outcome {
+	return outcome{problem: &conditions.Verdict{Ready: metav1.ConditionFalse, Reason: reason, Message: message, Stalled: true}}
+}
+
+func failed(err error) outcome {
+	verdict := conditions.OfApply(apply.Result{}, err)
+	return outcome{problem: &verdict}
+}
+
+// keep walks from the spec to the gateways and stops where something has to be waited for or mended.
+func (r *Reconciler) keep(ctx context.Context, s *scope, known validate.Facts) (outcome, error) {
+	if errs, _ := validate.Installation(s.mesh, known); len(errs) > 0 {
+		_, err := validate.Target(s.mesh, known)
+		return stalled(reasonOf(err, errs.ToAggregate()), errs.ToAggregate().Error()), nil
+	}
+	target, err := validate.Target(s.mesh, known)
+	if err != nil {
+		return failed(err), err
+	}
+	s.target = target
+	if s.mesh.Spec.Paused {
+		return outcome{singletons: conditions.Verdict{Ready: metav1.ConditionTrue}}, nil
+	}
+	request, err := r.request(ctx, s)
+	if err != nil {
+		return stalled(v1alpha1.ReasonVersionUnavailable, err.Error()), nil
+	}
+	if err := r.ensureNamespaces(ctx, s); err != nil {
+		return failed(err), err
+	}
+	// The revision comes first: its controller works while this one applies the CRDs, for which istiod waits.
+	if out, err := r.freeze(ctx, s, request); err != nil || out.problem != nil {
+		return out, err
+	}
+	result, err := r.applySingletons(ctx, s, request)
+	if err != nil {
+		return failed(err), err
+	}
+	if s.serving() {
+		if err := r.writeGateways(ctx, s); err != nil {
+			return failed(err), err
+		}
+	}
+	return outcome{singletons: conditions.OfApply(result, nil)}, nil
+}
+
+// reasonOf names the cause of a spec that is refused.
+func reasonOf(target error, all error) string {
+	var change *validate.VersionChangeError
+	var unavailable *version.UnavailableError
+	switch {
+	case errors.As(target, &change):
+		return v1alpha1.ReasonVersionChange
+	case errors.As(target, &unavailable):
+		return v1alpha1.ReasonVersionUnavailable
+	case bytes.Contains([]byte(all.Error()), []byte("unsupportedKubernetes")):
+		return v1alpha1.ReasonUnsupportedKubernetes
+	}
+	return v1alpha1.ReasonInvalidSpec
+}
+
+// serving says whether the control plane is ready as its newest spec wants it.
+func (s *scope) serving() bool {
+	return s.revision != nil && conditions.Current(s.revision.Status.Conditions, s.revision.Generation, v1alpha1.ConditionReady)
+}
+
+func (r *Reconciler) request(ctx context.Context, s *scope) (render.Request, error) {
+	bundle, err := r.Library.Get(ctx, s.target.String())
+	if err != nil {
+		return render.Request{}, err
+	}
+	values, err := v1alpha1.DecodeMap(s.mesh.Spec.ControlPlane.Values)
+	if err != nil {
+		return render.Request{}, err
+	}
+	meshConfig, err := v1alpha1.DecodeMap(s.mesh.Spec.ControlPlane.MeshConfig)
+	if err != nil {
+		return render.Request{}, err
+	}
+	return render.Request{
+		Bundle: bundle, KubeVersion: r.KubeVersion, Mesh: s.mesh.Name, Revision: validate.RevisionName(s.mesh, s.target),
+		Namespace: s.mesh.Spec.Namespace, Images: s.mesh.Spec.Images, Values: values, MeshConfig: meshConfig,
+	}, nil
+}
+
+// freeze writes the MeshRevision: anew, or when the user's inputs have changed. Other bytes of the same charts change
+// nothing, so that a newer operator moves nothing.
+func (r *Reconciler) freeze(ctx context.Context, s *scope, request render.Request) (outcome, error) {
+	inputs, err := request.InputsDigest()
+	if err != nil {
+		return failed(err), err
+	}
+	if s.revision != nil && s.revision.Spec.InputsDigest == inputs {
+		return outcome{}, nil
+	}
+	if s.revision == nil {
+		var taken v1alpha1.MeshRevision
+		err := r.Client.Get(ctx, client.ObjectKey{Name: request.Revision}, &taken)
+		if err == nil {
+			message := fmt.Sprintf("the revision %s belongs to MeshInstallation %s: choose another version", taken.Name, taken.Spec.Mesh)
+			return stalled(v1alpha1.ReasonRevisionTaken, message), nil
+		}
+		if client.IgnoreNotFound(err) != nil {
+			return failed(err), err
+		}
+	}
+	objects, err := render.ControlPlane(request)
+	if err != nil {
+		// What the chart refuses (its schema, a profile that it does not know) only another spec can mend.
+		return stalled(v1alpha1.ReasonInvalidSpec, "spec.controlPlane.values: "+err.Error()), nil
+	}
+	packed, err := render.Pack(objects)
+	if err != nil {
+		return failed(err), err
+	}
+	spec := v1alpha1.MeshRevisionSpec{
+		Mesh: s.mesh.Name, Version: s.target.String(), Namespace: s.mesh.Spec.Namespace,
+		BundleDigest: request.Bundle.Digest(), InputsDigest: inputs, Objects: packed,
+	}
+	if s.revision == nil {
+		s.revision = &v1alpha1.MeshRevision{
+			ObjectMeta: metav1.ObjectMeta{Name: request.Revision, Finalizers: []string{v1alpha1.Finalizer}},
+			Spec:       spec,
+		}
+		err = r.Client.Create(ctx, s.revision)
+	} else {
+		s.revision = s.revision.DeepCopy()
+		s.revision.Spec = spec
+		err = r.Client.Update(ctx, s.revision) // refused when somebody wrote since it was read
+	}
+	if err != nil {
+		return failed(err), err
+	}
+	return outcome{}, nil
+}
+
+// applySingletons applies what exists once in a cluster. The default revision and the tags point to istiod, so that they
+// come when it serves; those that are there already are kept in any case.
+func (r *Reconciler) applySingletons(ctx context.Context, s *scope, request render.Request) (apply.Result, error) {
+	wanted, done, err := r.rendered.of(request, s.mesh)
+	if err != nil {
+		return apply.Result{}, err
+	}
+	defer done()
+	phases := []apply.Phase{{Objects: wanted.crds}, {Objects: wanted.base}}
+	pointed := slices.ContainsFunc(s.mesh.Status.Inventory, func(i v1alpha1.InventoryItem) bool {
+		return i.Kind == "MutatingWebhookConfiguration" || i.Kind == "ValidatingWebhookConfiguration"
+	})
+	if s.serving() || pointed {
+		phases = append(phases, apply.Phase{Objects: wanted.pointers, Exclusive: true})
+	}
+	result, err := r.Applier.Apply(ctx, apply.Request{
+		Manager: v1alpha1.ManagerInstallation, Mesh: s.mesh.Name, Phases: phases, Inventory: s.mesh.Status.Inventory,
+		Record: func(ctx context.Context, intents []v1alpha1.InventoryItem) error {
+			s.mesh.Status.Inventory = intents
+			if err := conditions.Write(ctx, r.Client, s.before, s.mesh); err != nil {
+				return err
+			}
+			s.before = s.mesh.DeepCopy()
+			return nil
+		},
+	})
+	metrics.Corrected("installation", result.Corrected)
+	s.mesh.Status.Inventory = result.Inventory
+	return result, err
+}
+
+// writeGateways writes a MeshGateway for each entry of spec.gateways and deletes those that are no entry any more.
+func (r *Reconciler) writeGateways(ctx context.Context, s *scope) error {
+	for _, entry := range s.mesh.Spec.Gateways {
+		i := slices.IndexFunc(s.gateways, func(g v1alpha1.MeshGateway) bool {
+			return g.Name == entry.Name && g.Namespace == entry.Namespace
+		})
+		if i >= 0 && sameGateway(&s.gateways[i], entry) {
+			continue
+		}
+		intent, err := gatewayIntent(s.mesh.Name, entry)
+		if err != nil {
+			return err
+		}
+		err = r.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(intent), client.FieldOwner(v1alpha1.ManagerInstallation), client.ForceOwnership)
+		if err != nil {
+			return fmt.Errorf("MeshGateway %s/%s: %w", entry.Namespace, entry.Name, err)
+		}
+	}
+	for i := range s.gateways {
+		g := &s.gateways[i]
+		if validate.Listed(g, s.mesh) || g.DeletionTimestamp != nil {
+			continue
+		}
+		if err := r.Client.Delete(ctx, g, client.Preconditions{UID: &g.UID}); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sameGateway(g *v1alpha1.MeshGateway, entry v1alpha1.Gateway) bool {
+	there, err := v1alpha1.DecodeMap(g.Spec.Values)
+	if err != nil {
+		return false
+	}
+	wanted, err := v1alpha1.DecodeMap(entry.Values)
+	return err == nil && apiequality.Semantic.DeepEqual(there, wanted)
+}
+
+func gatewayIntent(mesh string, entry v1alpha1.Gateway) (*unstructured.Unstructured, error) {
+	values, err := v1alpha1.DecodeMap(entry.Values)
+	if err != nil {
+		return nil, fmt.Errorf("values of gateway %s/%s: %w", entry.Namespace, entry.Name, err)
+	}
+	intent := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"mesh": mesh, "values": values}}}
+	intent.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("MeshGateway"))
+	intent.SetName(entry.Name)
+	intent.SetNamespace(entry.Namespace)
+	intent.SetLabels(map[string]string{v1alpha1.LabelMesh: mesh})
+	intent.SetFinalizers([]string{v1alpha1.Finalizer})
+	return intent, nil
+}

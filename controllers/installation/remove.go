@@ -1,0 +1,232 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package installation
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/dataplane"
+	"github.com/meshwright/meshwright/operator/metrics"
+)
+
+// lookAgain is how soon a removal looks whether what it waits for is gone, where no event tells it.
+const lookAgain = 2 * time.Second
+
+// delete refuses while the mesh is in use, and else takes one step of its removal. Progress is read from the world: each step
+// is done when what it removes is not there.
+func (r *Reconciler) delete(ctx context.Context, s *scope) (ctrl.Result, error) {
+	removing := dataplane.Removing(s.mesh)
+	if !removing && s.mesh.Spec.DeletionPolicy.InUse != v1alpha1.InUseProceed {
+		users, err := dataplane.UsersOf(ctx, r.Client, r.Index, s.mesh)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		if len(users) > 0 {
+			return r.hold(ctx, s, users)
+		}
+	}
+	if !removing {
+		return r.say(ctx, s, conditions.Verdict{
+			Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonRemoving, Message: "the mesh is being removed", Reconciling: true,
+		})
+	}
+	for _, step := range []func(context.Context, *scope) (done bool, err error){
+		r.releaseNamespaces, r.removeSingletons, r.removeGateways, r.removeRevision, r.removeLeftovers, r.removeCRDs, r.removeNamespaces,
+	} {
+		done, err := step(ctx, s)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		if !done {
+			return ctrl.Result{RequeueAfter: lookAgain}, nil
+		}
+	}
+	r.rendered.forget(s.mesh.Name)
+	r.counted.forget(s.mesh.Name)
+	metrics.Forget(s.mesh.Name)
+	before := s.mesh.DeepCopy()
+	controllerutil.RemoveFinalizer(s.mesh, v1alpha1.Finalizer)
+	return ctrl.Result{}, client.IgnoreNotFound(r.Client.Patch(ctx, s.mesh, client.MergeFrom(before)))
+}
+
+// hold says who uses the mesh. Revision and gateways are kept by their own controllers meanwhile.
+func (r *Reconciler) hold(ctx context.Context, s *scope, users []string) (ctrl.Result, error) {
+	result, err := r.say(ctx, s, conditions.Verdict{
+		Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonInUse, Stalled: true,
+		Message: fmt.Sprintf("deletion waits, the mesh is kept: it is used by %s; remove these, or set spec.deletionPolicy.inUse to Proceed",
+			dataplane.Sentence(users)),
+	})
+	result.RequeueAfter = lookAgain
+	return result, err
+}
+
+func (r *Reconciler) say(ctx context.Context, s *scope, v conditions.Verdict) (ctrl.Result, error) {
+	s.mesh.Status.ObservedGeneration = s.mesh.Generation
+	conditions.Summarise(&s.mesh.Status.Conditions, s.mesh.Generation, v)
+	return ctrl.Result{}, r.write(ctx, s)
+}
+
+// releaseNamespaces waits until controllers/dataplane has taken our labels back. Labels of another mesh of ours don't count.
+func (r *Reconciler) releaseNamespaces(_ context.Context, s *scope) (bool, error) {
+	for i := range s.namespaces {
+		n := &s.namespaces[i]
+		if dataplane.OwnsLabel(n) && n.Labels[dataplane.RevisionLabel] == s.mesh.Status.StableRevision && n.DeletionTimestamp == nil {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// removeSingletons removes webhooks first, then what else exists once, but not the CRDs, which istiod still watches.
+func (r *Reconciler) removeSingletons(ctx context.Context, s *scope) (bool, error) {
+	items := slices.DeleteFunc(slices.Clone(s.mesh.Status.Inventory), isCRD)
+	left, err := r.Applier.Remove(ctx, items)
+	return len(left) == 0, err
+}
+
+func isCRD(i v1alpha1.InventoryItem) bool { return i.Kind == "CustomResourceDefinition" }
+
+func (r *Reconciler) removeGateways(ctx context.Context, s *scope) (bool, error) {
+	for i := range s.gateways {
+		if s.gateways[i].DeletionTimestamp != nil {
+			continue
+		}
+		if err := r.Client.Delete(ctx, &s.gateways[i]); client.IgnoreNotFound(err) != nil {
+			return false, err
+		}
+	}
+	return len(s.gateways) == 0, nil
+}
+
+func (r *Reconciler) removeRevision(ctx context.Context, s *scope) (bool, error) {
+	if s.revision == nil {
+		return true, nil
+	}
+	if s.revision.DeletionTimestamp == nil {
+		if err := r.Client.Delete(ctx, s.revision); client.IgnoreNotFound(err) != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// What istiod itself writes and nobody else removes.
+const (
+	rootConfigMap   = "istio-ca-root-cert"
+	leaderPrefix    = "istio-"
+	selfSignedCA    = "istio-ca-secret"
+	pluggedInCA     = "cacerts"
+	leaderElections = "control-plane.alpha.kubernetes.io/leader"
+)
+
+// removeLeftovers removes what istiod wrote: the root certificate in every namespace, unless another mesh needs it, its
+// leader elections, and the secrets of the CA where the policy says so.
+func (r *Reconciler) removeLeftovers(ctx context.Context, s *scope) (bool, error) {
+	gone, err := r.istiodGone(ctx, s)
+	if err != nil || !gone {
+		return false, err // it would write again what is removed here
+	}
+	if s.others == 0 {
+		for i := range s.namespaces {
+			if err := r.drop(ctx, "ConfigMap", s.namespaces[i].Name, rootConfigMap); err != nil {
+				return false, err
+			}
+		}
+	}
+	if s.namespace(s.mesh.Spec.Namespace) == nil {
+		return true, nil
+	}
+	for _, kind := range []schema.GroupVersionKind{
+		corev1.SchemeGroupVersion.WithKind("ConfigMap"), {Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"},
+	} {
+		list := &metav1.PartialObjectMetadataList{}
+		list.SetGroupVersionKind(kind)
+		if err := r.Live.List(ctx, list, client.InNamespace(s.mesh.Spec.Namespace)); err != nil {
+			return false, err
+		}
+		for i := range list.Items {
+			item := &list.Items[i]
+			_, elects := item.Annotations[leaderElections]
+			if !strings.HasPrefix(item.Name, leaderPrefix) || kind.Kind == "ConfigMap" && !elects {
+				continue
+			}
+			item.SetGroupVersionKind(kind)
+			if err := r.Client.Delete(ctx, item); client.IgnoreNotFound(err) != nil {
+				return false, err
+			}
+		}
+	}
+	if s.mesh.Spec.DeletionPolicy.CASecret != v1alpha1.Delete {
+		return true, nil
+	}
+	for _, name := range []string{selfSignedCA, pluggedInCA} {
+		if err := r.drop(ctx, "Secret", s.mesh.Spec.Namespace, name); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// istiodGone says whether the last pod of the control plane has ended.
+func (r *Reconciler) istiodGone(ctx context.Context, s *scope) (bool, error) {
+	pods := &metav1.PartialObjectMetadataList{}
+	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+	err := r.Live.List(ctx, pods, client.InNamespace(s.mesh.Spec.Namespace), client.MatchingLabels{v1alpha1.LabelMesh: s.mesh.Name}, client.Limit(1))
+	return len(pods.Items) == 0, err
+}
+
+// drop deletes an object of the core group by name, whether it is there or not.
+func (r *Reconciler) drop(ctx context.Context, kind, namespace, name string) error {
+	o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(kind))
+	return client.IgnoreNotFound(r.Client.Delete(ctx, o))
+}
+
+// removeCRDs removes Istio's CRDs, and with them all Istio configuration, where the policy says so and no other mesh stands on
+// them.
+func (r *Reconciler) removeCRDs(ctx context.Context, s *scope) (bool, error) {
+	if s.mesh.Spec.DeletionPolicy.CRDs != v1alpha1.Delete || s.others > 0 {
+		return true, nil
+	}
+	items := slices.DeleteFunc(slices.Clone(s.mesh.Status.Inventory), func(i v1alpha1.InventoryItem) bool { return !isCRD(i) })
+	left, err := r.Applier.Remove(ctx, items)
+	return len(left) == 0, err
+}
+
+// removeNamespaces removes the namespaces that were created for the mesh, where the policy says so.
+func (r *Reconciler) removeNamespaces(ctx context.Context, s *scope) (bool, error) {
+	if s.mesh.Spec.DeletionPolicy.Namespaces != v1alpha1.Delete {
+		return true, nil
+	}
+	done := true
+	for i := range s.namespaces {
+		n := &s.namespaces[i]
+		if n.Annotations[v1alpha1.AnnotationCreated] != s.mesh.Name {
+			continue
+		}
+		done = false
+		if n.DeletionTimestamp != nil {
+			continue
+		}
+		n.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+		if err := r.Client.Delete(ctx, n, client.Preconditions{UID: &n.UID}); err != nil && !apierrors.IsNotFound(err) {
+			return false, err
+		}
+	}
+	return done, nil
+}

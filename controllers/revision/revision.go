@@ -1,0 +1,176 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package revision keeps a MeshRevision true: the frozen objects of one Istio control plane are applied in phases, kept
+// as they are, and removed with it.
+//
+// It never renders and never chooses a version: what a revision is, its spec says.
+package revision
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/apply"
+	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/metrics"
+	"github.com/meshwright/meshwright/operator/render"
+)
+
+// Reconciler reconciles MeshRevisions.
+type Reconciler struct {
+	Client  client.Client
+	Applier *apply.Applier
+	Owned   *apply.Owned
+}
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("revision").
+		For(&v1alpha1.MeshRevision{}).
+		Watches(&v1alpha1.MeshInstallation{}, handler.EnqueueRequestsFromMapFunc(r.ofMesh)).
+		WatchesRawSource(r.Owned.Source(ofObject)).
+		Complete(r)
+}
+
+// ofObject maps an object of a revision, by its label.
+func ofObject(o *unstructured.Unstructured) []reconcile.Request {
+	name := o.GetLabels()[v1alpha1.LabelRevision]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: name}}}
+}
+
+// ofMesh maps an installation to its revisions: whether it is paused decides whether they act.
+func (r *Reconciler) ofMesh(ctx context.Context, mesh client.Object) []reconcile.Request {
+	var all v1alpha1.MeshRevisionList
+	if err := r.Client.List(ctx, &all); err != nil {
+		return nil // the cache is going down, and with it the controller
+	}
+	var out []reconcile.Request
+	for _, revision := range all.Items {
+		if revision.Spec.Mesh == mesh.GetName() {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&revision)})
+		}
+	}
+	return out
+}
+
+// terminalRetry is how long an error that waiting does not help is left alone: what stands in the way may be removed
+// without an event that reaches us.
+const terminalRetry = time.Minute
+
+// Reconcile makes one revision true.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	revision := &v1alpha1.MeshRevision{}
+	if err := r.Client.Get(ctx, req.NamespacedName, revision); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if revision.DeletionTimestamp != nil {
+		return ctrl.Result{}, r.remove(ctx, revision)
+	}
+	if !controllerutil.ContainsFinalizer(revision, v1alpha1.Finalizer) {
+		before := revision.DeepCopy()
+		controllerutil.AddFinalizer(revision, v1alpha1.Finalizer)
+		if err := r.Client.Patch(ctx, revision, client.MergeFrom(before)); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	paused, err := r.paused(ctx, revision)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if paused {
+		return ctrl.Result{}, nil // the installation says so in its conditions
+	}
+	return r.keep(ctx, revision)
+}
+
+func (r *Reconciler) paused(ctx context.Context, revision *v1alpha1.MeshRevision) (bool, error) {
+	var mesh v1alpha1.MeshInstallation
+	err := r.Client.Get(ctx, client.ObjectKey{Name: revision.Spec.Mesh}, &mesh)
+	return err == nil && mesh.Spec.Paused, client.IgnoreNotFound(err)
+}
+
+func (r *Reconciler) keep(ctx context.Context, revision *v1alpha1.MeshRevision) (ctrl.Result, error) {
+	before := revision.DeepCopy()
+	phases, err := phasesOf(revision)
+	if err != nil {
+		return ctrl.Result{}, reconcile.TerminalError(err)
+	}
+	result, applyErr := r.Applier.Apply(ctx, apply.Request{
+		Manager: v1alpha1.ManagerRevision, Mesh: revision.Spec.Mesh, Phases: phases, Inventory: revision.Status.Inventory,
+		Record: func(ctx context.Context, intents []v1alpha1.InventoryItem) error {
+			revision.Status.Inventory = intents
+			if err := conditions.Write(ctx, r.Client, before, revision); err != nil {
+				return err
+			}
+			before = revision.DeepCopy()
+			return nil
+		},
+	})
+	metrics.Corrected("revision", result.Corrected)
+	revision.Status.Inventory = result.Inventory
+	revision.Status.ObservedGeneration = revision.Generation
+	conditions.Summarise(&revision.Status.Conditions, revision.Generation, conditions.OfApply(result, applyErr))
+	if err := conditions.Write(ctx, r.Client, before, revision); err != nil {
+		return ctrl.Result{}, err
+	}
+	if apply.IsTerminal(applyErr) {
+		return ctrl.Result{RequeueAfter: terminalRetry}, nil
+	}
+	return ctrl.Result{}, applyErr
+}
+
+// phasesOf sorts the objects of a control plane: what istiod needs, istiod itself, and its webhooks once it serves, so that
+// no pod is refused for a webhook without a server.
+func phasesOf(revision *v1alpha1.MeshRevision) ([]apply.Phase, error) {
+	objects, err := render.Unpack(revision.Spec.Objects)
+	if err != nil {
+		return nil, fmt.Errorf("spec.objects: %w", err)
+	}
+	var needs, workload, webhooks []*unstructured.Unstructured
+	for _, o := range objects {
+		switch o.GetKind() {
+		case "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget":
+			workload = append(workload, o)
+		case "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration":
+			webhooks = append(webhooks, o)
+		default:
+			needs = append(needs, o)
+		}
+	}
+	phases := []apply.Phase{{}, {Await: true}, {Exclusive: true}}
+	for i, group := range [][]*unstructured.Unstructured{needs, workload, webhooks} {
+		if phases[i].Objects, err = apply.Want(group); err != nil {
+			return nil, err
+		}
+	}
+	return phases, nil
+}
+
+// remove takes the control plane away, and lets go of the revision when nothing of it is left.
+func (r *Reconciler) remove(ctx context.Context, revision *v1alpha1.MeshRevision) error {
+	if !controllerutil.ContainsFinalizer(revision, v1alpha1.Finalizer) {
+		return nil
+	}
+	left, err := r.Applier.Remove(ctx, revision.Status.Inventory)
+	if err != nil || len(left) > 0 {
+		return err // the events of what goes bring us back
+	}
+	before := revision.DeepCopy()
+	controllerutil.RemoveFinalizer(revision, v1alpha1.Finalizer)
+	return client.IgnoreNotFound(r.Client.Patch(ctx, revision, client.MergeFrom(before)))
+}

@@ -1,0 +1,280 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/e2e/framework"
+)
+
+// The rows of the table that have a number beside them.
+const (
+	rowInstall       = "requests for one install (base and istiod)"
+	rowInstallWrites = "of these, writes"
+	rowNoop          = "requests for a reconcile that changes nothing"
+	rowNoopWrites    = "writes of a reconcile that changes nothing"
+)
+
+// churnPods is how many injected pods come and go; restPods is how many pods the memory per pod is measured with.
+const (
+	churnPods = 300
+	restPods  = 5000
+)
+
+type bench struct {
+	env    *framework.Env
+	report *report
+
+	installed, installedWrites int
+}
+
+// install applies one MeshInstallation and counts what the operator asked for until it is Ready.
+func (b *bench) install(ctx context.Context) error {
+	audit, err := b.env.Audit(ctx)
+	if err != nil {
+		return err
+	}
+	mesh := framework.Mesh("default", framework.Istio129)
+	if err := b.env.Client.Create(ctx, mesh); err != nil {
+		return err
+	}
+	if _, err := b.env.WaitReady(ctx, mesh.Name); err != nil {
+		return err
+	}
+	events, err := audit.Stop(ctx, func(framework.AuditEvent) bool { return true })
+	if err != nil {
+		return err
+	}
+	var created, deployed time.Time
+	for _, e := range events {
+		switch {
+		case e.ObjectRef.Resource == "meshinstallations" && e.Verb == "create":
+			created = e.Received
+		case e.ObjectRef.Resource == "deployments" && e.ObjectRef.Name == "istiod-1-29-1" && e.Write() && deployed.IsZero():
+			deployed = e.Received
+		}
+	}
+	if created.IsZero() || deployed.IsZero() {
+		return fmt.Errorf("the audit log holds no creation of the installation or of istiod's Deployment")
+	}
+	events = slices.DeleteFunc(events, func(e framework.AuditEvent) bool { return !framework.OperatorRequests(e) })
+	b.installed, b.installedWrites = len(events), writes(events)
+	b.report.add(rowInstall, "< 80", fmt.Sprint(b.installed))
+	b.report.add(rowInstallWrites, "", fmt.Sprint(b.installedWrites))
+	b.report.add("installation applied until istiod's Deployment is created", "< 0.5 s", deployed.Sub(created).Round(time.Millisecond).String())
+	return nil
+}
+
+func writes(events []framework.AuditEvent) int {
+	n := 0
+	for _, e := range events {
+		if e.Write() {
+			n++
+		}
+	}
+	return n
+}
+
+// noop makes every controller look at the mesh again, by an annotation that means nothing to it.
+func (b *bench) noop(ctx context.Context) error {
+	audit, err := b.env.Audit(ctx)
+	if err != nil {
+		return err
+	}
+	for _, kind := range []string{"meshinstallation/default", "meshrevision/1-29-1"} {
+		if _, err := b.env.Kubectl(ctx, "annotate", kind, fmt.Sprintf("example.com/looked-at=%d", time.Now().UnixNano())); err != nil {
+			return err
+		}
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	events, err := audit.Stop(ctx, framework.OperatorRequests)
+	if err != nil {
+		return err
+	}
+	b.report.add(rowNoop, "0", fmt.Sprint(len(events)))
+	b.report.add(rowNoopWrites, "0", fmt.Sprint(writes(events)))
+	return nil
+}
+
+// settle waits until the operator has certainly handled the events before it: a namespace made afterwards is enrolled.
+func (b *bench) settle(ctx context.Context) error {
+	const name = "settled"
+	if err := b.env.Namespace(ctx, name, map[string]string{framework.EnrollLabel: "default"}); err != nil {
+		return err
+	}
+	if err := b.env.WaitFor(ctx, "the operator to enroll "+name, b.env.NamespaceHasLabel(name, "istio.io/rev", "1-29-1")); err != nil {
+		return err
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if err := b.env.Client.Delete(ctx, ns); err != nil {
+		return err
+	}
+	return b.env.WaitGone(ctx, ns)
+}
+
+// podChurn creates injected pods that no node takes, and deletes them again.
+func (b *bench) podChurn(ctx context.Context) error {
+	const namespace = "churn"
+	if err := b.env.Namespace(ctx, namespace, map[string]string{framework.EnrollLabel: "default"}); err != nil {
+		return err
+	}
+	if err := b.env.WaitFor(ctx, namespace+" to be enrolled", b.env.NamespaceHasLabel(namespace, "istio.io/rev", "1-29-1")); err != nil {
+		return err
+	}
+	audit, err := b.env.Audit(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.createPods(ctx, namespace, churnPods); err != nil {
+		return err
+	}
+	var injected corev1.PodList
+	if err := b.env.Client.List(ctx, &injected, client.InNamespace(namespace)); err != nil {
+		return err
+	}
+	for _, pod := range injected.Items {
+		if len(pod.Spec.InitContainers)+len(pod.Spec.Containers) < 2 {
+			return fmt.Errorf("pod %s was not injected", pod.Name)
+		}
+	}
+	if err := b.env.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0)); err != nil {
+		return err
+	}
+	if err := b.env.WaitFor(ctx, "all pods to be gone", func(ctx context.Context) (bool, string, error) {
+		var left corev1.PodList
+		err := b.env.Client.List(ctx, &left, client.InNamespace(namespace))
+		return len(left.Items) == 0, fmt.Sprint(len(left.Items), " left"), err
+	}); err != nil {
+		return err
+	}
+	events, err := audit.Stop(ctx, framework.OperatorRequests)
+	if err != nil {
+		return err
+	}
+	counts := slices.DeleteFunc(slices.Clone(events), func(e framework.AuditEvent) bool {
+		return e.ObjectRef.Resource != "meshinstallations" || e.ObjectRef.Subresource != "status"
+	})
+	b.report.add(fmt.Sprintf("requests while %d injected pods were created and deleted", churnPods), "0", fmt.Sprint(len(events)-len(counts)))
+	b.report.add("coalesced writes of the counts meanwhile", "", fmt.Sprint(len(counts)))
+	return b.deleteNamespace(ctx, namespace)
+}
+
+func (b *bench) createPods(ctx context.Context, namespace string, count int) error {
+	for i := range count {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("pod-%05d", i)},
+			Spec: corev1.PodSpec{
+				NodeSelector: map[string]string{"example.com/no-such-node": "true"},
+				Containers:   []corev1.Container{{Name: "app", Image: framework.EchoImage}},
+			},
+		}
+		if err := b.env.Client.Create(ctx, pod); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) deleteNamespace(ctx context.Context, name string) error {
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if err := b.env.Client.Delete(ctx, ns); err != nil {
+		return err
+	}
+	return b.env.WaitGone(ctx, ns)
+}
+
+// memory reads what the leading replica holds with a small mesh, and what further pods add to it.
+func (b *bench) memory(ctx context.Context) error {
+	before, err := b.env.OperatorResident(ctx)
+	if err != nil {
+		return err
+	}
+	b.report.add("resident memory of the operator with a small mesh", "< 60 MB", fmt.Sprintf("%.0f MB", float64(before)/1e6))
+	const namespace = "rest"
+	if err := b.env.Namespace(ctx, namespace, nil); err != nil {
+		return err
+	}
+	if err := b.createPods(ctx, namespace, restPods); err != nil {
+		return err
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	after, err := b.env.OperatorResident(ctx)
+	if err != nil {
+		return err
+	}
+	perPod := float64(after-before) / restPods
+	b.report.add(fmt.Sprintf("resident memory for each of %d further pods", restPods), "< 0.5 KB", fmt.Sprintf("%.2f KB", perPod/1e3))
+	return b.deleteNamespace(ctx, namespace)
+}
+
+func (b *bench) removeOurs(ctx context.Context) error { return b.env.Remove(ctx, "default") }
+
+// helm installs the same charts with the same values by the helm CLI, and upgrades without a change.
+func (b *bench) helm(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "meshwright-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	charts, err := framework.Charts(ctx, dir, framework.Istio129, "base", "istiod")
+	if err != nil {
+		return err
+	}
+	values, err := framework.ValuesFile(dir, framework.ControlPlaneValues())
+	if err != nil {
+		return err
+	}
+	install := [][]string{
+		{"upgrade", "--install", "base", charts["base"], "-n", "istio-system", "--create-namespace", "--set", "defaultRevision=1-29-1"},
+		{
+			"upgrade", "--install", "istiod-1-29-1", charts["istiod"], "-n", "istio-system", "--wait", "-f", values,
+			"--set", "revision=1-29-1", "--set", "global.hub=" + framework.Hub,
+		},
+	}
+	first, err := b.countHelm(ctx, install)
+	if err != nil {
+		return err
+	}
+	again, err := b.countHelm(ctx, install)
+	if err != nil {
+		return err
+	}
+	b.report.beside(rowInstall, b.installed, len(first))
+	b.report.beside(rowInstallWrites, b.installedWrites, writes(first))
+	b.report.beside(rowNoop, 0, len(again))
+	b.report.beside(rowNoopWrites, 0, writes(again))
+	for _, release := range []string{"istiod-1-29-1", "base"} {
+		if _, err := b.env.Helm(ctx, "uninstall", release, "-n", "istio-system"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) countHelm(ctx context.Context, commands [][]string) ([]framework.AuditEvent, error) {
+	audit, err := b.env.Audit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, args := range commands {
+		if out, err := b.env.Helm(ctx, args...); err != nil {
+			return nil, fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	return audit.Stop(ctx, func(e framework.AuditEvent) bool { return strings.HasPrefix(e.UserAgent, "Helm/") && e.Verb != "watch" })
+}

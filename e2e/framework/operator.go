@@ -1,0 +1,148 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package framework
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// Where config/default puts the operator.
+const (
+	OperatorNamespace    = "meshwright-system"
+	OperatorDeployment   = "meshwright"
+	WebhookConfiguration = "meshwright-validating-webhook"
+)
+
+// InstallOperator applies config/default as a user would, and waits until every replica is ready.
+func (e *Env) InstallOperator(ctx context.Context) (err error) {
+	end := e.Progress.Begin("installing the operator from config/default", 15*time.Second)
+	defer func() { end(err) }()
+	objects, err := Manifests(filepath.Join(e.Root, "config", "default"))
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		err := e.WaitFor(ctx, o.GetKind()+" "+o.GetName()+" to be accepted", func(ctx context.Context) (bool, string, error) {
+			err := e.apply(ctx, o.DeepCopy())
+			// A policy over a CRD of the same manifests is accepted once the CRD is served.
+			return err == nil, "", err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return e.WaitDeployment(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: OperatorDeployment})
+}
+
+// Manifests are the objects of a kustomization, in the order in which they can be applied.
+func Manifests(dir string) ([]*unstructured.Unstructured, error) {
+	options := krusty.MakeDefaultOptions()
+	options.Reorder = krusty.ReorderOptionLegacy
+	built, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return nil, fmt.Errorf("building %s: %w", dir, err)
+	}
+	var out []*unstructured.Unstructured
+	for _, r := range built.Resources() {
+		m, err := r.Map()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, &unstructured.Unstructured{Object: m})
+	}
+	return out, nil
+}
+
+// WaitDeployment waits until a Deployment's newest template has all its replicas available.
+func (e *Env) WaitDeployment(ctx context.Context, key client.ObjectKey) error {
+	return e.WaitFor(ctx, "Deployment "+key.String(), func(ctx context.Context) (bool, string, error) {
+		var d appsv1.Deployment
+		if err := e.Client.Get(ctx, key, &d); err != nil {
+			return false, "", err
+		}
+		wanted := int32(1)
+		if d.Spec.Replicas != nil {
+			wanted = *d.Spec.Replicas
+		}
+		s := d.Status
+		ready := s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == wanted && s.AvailableReplicas == wanted && s.Replicas == wanted
+		return ready, fmt.Sprintf("%d of %d replicas available", s.AvailableReplicas, wanted), nil
+	})
+}
+
+// WaitReady waits until a mesh is Ready for the generation of its spec that the API server holds.
+func (e *Env) WaitReady(ctx context.Context, name string) (*v1alpha1.MeshInstallation, error) {
+	return e.WaitCondition(ctx, name, v1alpha1.ConditionReady, metav1.ConditionTrue, "")
+}
+
+// WaitCondition waits for a condition of a mesh, observed for the newest generation; an empty reason means any.
+func (e *Env) WaitCondition(
+	ctx context.Context, name, condition string, status metav1.ConditionStatus, reason string,
+) (*v1alpha1.MeshInstallation, error) {
+	var mesh v1alpha1.MeshInstallation
+	err := e.WaitFor(ctx, fmt.Sprintf("mesh %s to be %s=%s %s", name, condition, status, reason),
+		func(ctx context.Context) (bool, string, error) {
+			if err := e.Client.Get(ctx, client.ObjectKey{Name: name}, &mesh); err != nil {
+				return false, "", err
+			}
+			c := apimeta.FindStatusCondition(mesh.Status.Conditions, condition)
+			if c == nil {
+				return false, "no such condition yet", nil
+			}
+			ok := c.ObservedGeneration == mesh.Generation && c.Status == status && (reason == "" || c.Reason == reason)
+			return ok, fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message), nil
+		})
+	return &mesh, err
+}
+
+// ConditionSays is a wait for a condition whose message contains a text; the message is kept.
+func (e *Env) ConditionSays(name, condition, text string, message *string) func(context.Context) (bool, string, error) {
+	return func(ctx context.Context) (bool, string, error) {
+		var mesh v1alpha1.MeshInstallation
+		if err := e.Client.Get(ctx, client.ObjectKey{Name: name}, &mesh); err != nil {
+			return false, "", err
+		}
+		c := apimeta.FindStatusCondition(mesh.Status.Conditions, condition)
+		if c == nil {
+			return false, "no such condition yet", nil
+		}
+		*message = c.Message
+		return strings.Contains(c.Message, text), c.Message, nil
+	}
+}
+
+// ClientWithWarnings is a client whose admission warnings go to a handler.
+func (e *Env) ClientWithWarnings(handler rest.WarningHandler) (client.Client, error) {
+	config := rest.CopyConfig(e.Config)
+	config.WarningHandler = handler
+	return client.New(config, client.Options{Scheme: e.Client.Scheme(), Mapper: e.Client.RESTMapper()})
+}
+
+// WithoutWebhook takes the operator's admission webhook away, as it is when no replica answers, until restore.
+func (e *Env) WithoutWebhook(ctx context.Context) (restore func() error, err error) {
+	var webhook admissionv1.ValidatingWebhookConfiguration
+	if err := e.Client.Get(ctx, client.ObjectKey{Name: WebhookConfiguration}, &webhook); err != nil {
+		return nil, err
+	}
+	if err := e.Client.Delete(ctx, &webhook); err != nil {
+		return nil, err
+	}
+	return func() error { return e.InstallOperator(context.Background()) }, nil
+}

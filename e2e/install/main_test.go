@@ -1,0 +1,20 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+// Package install tests on a real cluster that one MeshInstallation becomes Istio, stays so, and that input which can't
+// become one is refused.
+package install
+
+import (
+	"testing"
+
+	"github.com/meshwright/meshwright/e2e/framework"
+)
+
+var env *framework.Env
+
+func TestMain(m *testing.M) {
+	framework.Main(m, func(e *framework.Env) { env = e }, framework.Istio128, framework.Istio129, framework.Istio131)
+}

@@ -1,0 +1,100 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package conditions writes status conditions the same way for every kind: observed for a generation, with a reason of
+// the closed list, and kstatus's two abnormal conditions (Reconciling, Stalled) only while they are True.
+package conditions
+
+import (
+	"errors"
+	"strings"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/apply"
+)
+
+// Verdict is the summary of one kind's reconcile.
+type Verdict struct {
+	Ready metav1.ConditionStatus
+	// Reason and Message of Ready; the abnormal condition that fits carries the same.
+	Reason, Message string
+	// Stalled says that nothing changes without a person; Reconciling that waiting is enough.
+	Stalled, Reconciling bool
+}
+
+// maxMessage bounds a message; the API allows 32,768 characters, people read fewer.
+const maxMessage = 1024
+
+// Summarise writes Ready and the abnormal conditions of a verdict.
+func Summarise(conditions *[]metav1.Condition, generation int64, v Verdict) {
+	Set(conditions, generation, v1alpha1.ConditionReady, v.Ready, v.Reason, v.Message)
+	for typ, holds := range map[string]bool{v1alpha1.ConditionStalled: v.Stalled, v1alpha1.ConditionReconciling: v.Reconciling} {
+		if holds {
+			Set(conditions, generation, typ, metav1.ConditionTrue, v.Reason, v.Message)
+		} else {
+			apimeta.RemoveStatusCondition(conditions, typ)
+		}
+	}
+}
+
+// Set writes one condition.
+func Set(conditions *[]metav1.Condition, generation int64, typ string, status metav1.ConditionStatus, reason, message string) {
+	if len(message) > maxMessage {
+		message = message[:maxMessage-3] + "..."
+	}
+	apimeta.SetStatusCondition(conditions, metav1.Condition{
+		Type: typ, Status: status, Reason: reason, Message: message, ObservedGeneration: generation,
+	})
+}
+
+// Current says whether a condition is True and was observed for the newest generation.
+func Current(conditions []metav1.Condition, generation int64, typ string) bool {
+	c := apimeta.FindStatusCondition(conditions, typ)
+	return c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == generation
+}
+
+// Message is the message of a condition, empty when there is none.
+func Message(conditions []metav1.Condition, typ string) string {
+	if c := apimeta.FindStatusCondition(conditions, typ); c != nil {
+		return c.Message
+	}
+	return ""
+}
+
+// OfApply is the verdict over what an apply came to.
+func OfApply(result apply.Result, err error) Verdict {
+	var taken *apply.TakenError
+	switch {
+	case errors.As(err, &taken):
+		return Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonTagTaken, Message: err.Error(), Stalled: true}
+	case err != nil:
+		return Verdict{
+			Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonApplyFailed, Message: err.Error(),
+			Stalled: apply.IsTerminal(err), Reconciling: !apply.IsTerminal(err),
+		}
+	case result.Ready():
+		return Verdict{Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonReady, Message: "all objects are applied and ready"}
+	}
+	return notReady(result.NotReady)
+}
+
+// notReady names the objects whose pods say a reason, else the first object.
+func notReady(objects []apply.NotReady) Verdict {
+	v := Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonProgressing, Message: "objects are being applied", Reconciling: true}
+	var said []string
+	for _, o := range objects {
+		if o.Reason != "Progressing" && o.Reason != "NotFound" {
+			said = append(said, o.String())
+		}
+	}
+	switch {
+	case len(said) > 0:
+		v.Reason, v.Message = v1alpha1.ReasonPodsNotReady, strings.Join(said, "; ")
+	case len(objects) > 0:
+		v.Message = objects[0].String()
+	}
+	return v
+}

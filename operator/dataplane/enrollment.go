@@ -1,0 +1,220 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// Mesh is what enrollment needs to know of a mesh.
+type Mesh struct {
+	// Revision is the stable one; empty while there is none.
+	Revision string
+	// Tags that follow it, without "default".
+	Tags []string
+	// Default says that the mesh is the cluster's default.
+	Default bool
+	// Selector of the namespaces to enroll, nil for none.
+	Selector labels.Selector
+	// Label says that Meshwright sets the label; otherwise people do, with a tag.
+	Label bool
+	// Namespace of the control plane.
+	Namespace string
+	// Gateways are the namespaces of the mesh's gateways.
+	Gateways map[string]bool
+}
+
+// MeshOf gathers it from an installation. The error is that of a selector that does not parse.
+func MeshOf(m *v1alpha1.MeshInstallation, gateways []v1alpha1.MeshGateway) (Mesh, error) {
+	out := Mesh{
+		Revision:  m.Status.StableRevision,
+		Default:   m.Spec.DefaultRevision != v1alpha1.DefaultRevisionLeave,
+		Label:     m.Spec.DataPlane.Enrollment != v1alpha1.EnrollmentTag,
+		Namespace: m.Spec.Namespace,
+		Gateways:  map[string]bool{},
+	}
+	for _, t := range m.Spec.Tags {
+		out.Tags = append(out.Tags, t.Name)
+	}
+	for _, g := range m.Spec.Gateways {
+		out.Gateways[g.Namespace] = true
+	}
+	for _, g := range gateways {
+		if g.Spec.Mesh == m.Name {
+			out.Gateways[g.Namespace] = true
+		}
+	}
+	if m.Spec.DataPlane.NamespaceSelector == nil || Removing(m) {
+		return out, nil
+	}
+	var err error
+	out.Selector, err = metav1.LabelSelectorAsSelector(m.Spec.DataPlane.NamespaceSelector)
+	return out, err
+}
+
+// Removing says whether an installation is being removed and nothing holds that any more: it enrolls no namespace then.
+func Removing(m *v1alpha1.MeshInstallation) bool {
+	ready := apimeta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionReady)
+	return m.DeletionTimestamp != nil && ready != nil && ready.Reason == v1alpha1.ReasonRemoving
+}
+
+// Verdict is what a mesh wants of a namespace.
+type Verdict struct {
+	// Member says that new pods of the namespace get a proxy of the mesh, as it is labelled now.
+	Member bool
+	// Enroll says that our label should be on it; Release that our label should go.
+	Enroll, Release bool
+	// Blocked is the reason why a namespace that the selector matches is not enrolled, with a message; empty for none.
+	Blocked, Message string
+}
+
+// Decide says what each of several meshes wants of a namespace. It can be enrolled in one: where several want it, the first
+// does, and the others are told.
+func Decide(meshes []Named, namespace metav1.Object) []Verdict {
+	out := make([]Verdict, len(meshes))
+	holder := ""
+	for i, m := range meshes {
+		out[i] = Judge(m.Mesh, namespace)
+		wants := m.wants(namespace) && out[i].Blocked == ""
+		switch {
+		case wants && holder == "":
+			holder = m.Name
+		case wants:
+			out[i] = Verdict{Member: out[i].Member, Blocked: BlockedByLabel, Message: "it is enrolled in MeshInstallation " + holder + ": narrow a selector"}
+		}
+	}
+	if holder != "" {
+		for i := range out {
+			out[i].Release = false
+		}
+	}
+	return out
+}
+
+// Named is a mesh with the name of its installation.
+type Named struct {
+	Name string
+	Mesh
+}
+
+// wants says whether a mesh's selector asks for a namespace.
+func (m Mesh) wants(namespace metav1.Object) bool {
+	return m.Label && m.Revision != "" && m.Selector != nil && namespace.GetDeletionTimestamp() == nil &&
+		m.Selector.Matches(labels.Set(namespace.GetLabels()))
+}
+
+// Reasons for which a namespace is not enrolled.
+const (
+	BlockedSystem   = "SystemNamespace"
+	BlockedGateway  = "GatewayNamespace"
+	BlockedByLabel  = "LabelledByOther"
+	BlockedDisabled = "InjectionDisabled"
+)
+
+// Judge says what a mesh wants of a namespace, of which the metadata are enough.
+func Judge(m Mesh, namespace metav1.Object) Verdict {
+	all := namespace.GetLabels()
+	ours := OwnsLabel(namespace)
+	v := Verdict{Member: m.member(all)}
+	if !m.wants(namespace) {
+		v.Release = ours
+		return v
+	}
+	switch name := namespace.GetName(); {
+	case strings.HasPrefix(name, "kube-"), name == m.Namespace:
+		v.Blocked, v.Message = BlockedSystem, "namespaces of the system and of the control plane get no sidecars: narrow the selector"
+	case m.Gateways[name]:
+		v.Blocked, v.Message = BlockedGateway, "it holds a gateway of the mesh, whose pods would be injected twice: narrow the selector"
+	case all[InjectionLabel] == "disabled":
+		v.Blocked, v.Message = BlockedDisabled, "it is labelled istio-injection=disabled: remove the label, or narrow the selector"
+	case all[InjectionLabel] == "enabled" && !m.Default:
+		v.Blocked, v.Message = BlockedByLabel, "it is labelled istio-injection=enabled, which beats istio.io/rev and belongs to the default revision: remove that label"
+	case all[InjectionLabel] == "enabled":
+		// The default revision is this mesh's: the namespace is a member already.
+	case all[RevisionLabel] == "" || ours && all[RevisionLabel] != m.Revision:
+		v.Enroll = true
+		return v
+	case !v.Member:
+		v.Blocked = BlockedByLabel
+		v.Message = fmt.Sprintf("istio.io/rev=%s was set by %s: remove the label there, or narrow the selector", all[RevisionLabel], setter(namespace))
+	}
+	v.Release = v.Blocked != "" && ours
+	return v
+}
+
+// member says whether the injector gives pods of a namespace with such labels a proxy of the mesh: istio-injection beats
+// istio.io/rev.
+func (m Mesh) member(all map[string]string) bool {
+	if m.Revision == "" {
+		return false
+	}
+	switch all[InjectionLabel] {
+	case "disabled":
+		return false
+	case "enabled":
+		return m.Default
+	}
+	rev := all[RevisionLabel]
+	if rev == "" {
+		return false
+	}
+	if rev == m.Revision || rev == "default" && m.Default {
+		return true
+	}
+	for _, tag := range m.Tags {
+		if rev == tag {
+			return true
+		}
+	}
+	return false
+}
+
+var labelPath = fieldpath.MakePathOrDie("metadata", "labels", RevisionLabel)
+
+// OwnsLabel says whether the revision label of a namespace was set by controllers/dataplane.
+func OwnsLabel(namespace metav1.Object) bool {
+	for _, entry := range namespace.GetManagedFields() {
+		if entry.Manager == v1alpha1.ManagerDataPlane && owns(entry) {
+			return true
+		}
+	}
+	return false
+}
+
+// setter names the managers that hold the label, for people.
+func setter(namespace metav1.Object) string {
+	var names []string
+	for _, entry := range namespace.GetManagedFields() {
+		if entry.Manager != v1alpha1.ManagerDataPlane && owns(entry) {
+			names = append(names, entry.Manager)
+		}
+	}
+	if len(names) == 0 {
+		return "somebody else"
+	}
+	return strings.Join(names, " and ")
+}
+
+func owns(entry metav1.ManagedFieldsEntry) bool {
+	if entry.FieldsV1 == nil {
+		return false
+	}
+	set := &fieldpath.Set{}
+	return set.FromJSON(bytes.NewReader(entry.FieldsV1.GetRawBytes())) == nil && set.Has(labelPath)
+}
+
+// LabelOwners keeps of the managed fields of a namespace those that this package reads.
+func LabelOwners(entries []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEntry {
+	return slices.DeleteFunc(entries, func(e metav1.ManagedFieldsEntry) bool { return !owns(e) })
+}

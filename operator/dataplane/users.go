@@ -1,0 +1,74 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// ErrUnknown says that the index has not seen all pods yet: what it does not hold may exist.
+var ErrUnknown = errors.New("the pods of the cluster are not known yet")
+
+// UsersOf names who uses a mesh: pods with a proxy of it that are no gateways of spec.gateways, namespaces that people have
+// labelled for it, and gateways of teams. The error is [ErrUnknown] where that can't be known: unknown counts as in use.
+func UsersOf(ctx context.Context, reader client.Reader, index *Index, m *v1alpha1.MeshInstallation) ([]string, error) {
+	if !index.Synced() {
+		return nil, ErrUnknown
+	}
+	var gateways v1alpha1.MeshGatewayList
+	if err := reader.List(ctx, &gateways); err != nil {
+		return nil, err
+	}
+	own := map[string]bool{}
+	for _, g := range m.Spec.Gateways {
+		own[g.Namespace+"/"+g.Name] = true
+	}
+	var users []string
+	for _, pod := range index.Users(map[string]bool{m.Status.StableRevision: m.Status.StableRevision != ""}, own) {
+		users = append(users, "pod "+pod)
+	}
+	for _, g := range gateways.Items {
+		if g.Spec.Mesh == m.Name && !own[g.Namespace+"/"+g.Name] {
+			users = append(users, "gateway "+g.Namespace+"/"+g.Name)
+		}
+	}
+	mesh, err := MeshOf(m, nil)
+	if err != nil {
+		return nil, err
+	}
+	all := &metav1.PartialObjectMetadataList{}
+	all.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := reader.List(ctx, all); err != nil {
+		return nil, err
+	}
+	for i := range all.Items {
+		n := &all.Items[i]
+		if n.DeletionTimestamp == nil && mesh.member(n.Labels) && !OwnsLabel(n) {
+			users = append(users, "namespace "+n.Name)
+		}
+	}
+	slices.Sort(users)
+	return users, nil
+}
+
+// maxNamed is how many users a sentence names.
+const maxNamed = 5
+
+// Sentence names users for people, the first few of many.
+func Sentence(users []string) string {
+	if len(users) <= maxNamed {
+		return strings.Join(users, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(users[:maxNamed], ", "), len(users)-maxNamed)
+}

@@ -1,0 +1,85 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package facts gathers what operator/validate needs to know of the world, the same way for the webhook and for the
+// controllers.
+package facts
+
+import (
+	"context"
+
+	"github.com/Masterminds/semver/v3"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/bundles/istio"
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/render"
+	"github.com/meshwright/meshwright/operator/validate"
+)
+
+// Gatherer gathers facts.
+type Gatherer struct {
+	// Reader reads the kinds of Meshwright, from a cache.
+	Reader    client.Reader
+	Library   *istio.Library
+	Catalogue istio.Catalogue
+	// Kubernetes is the cluster's version, as of the start of the operator.
+	Kubernetes *semver.Version
+	Clock      clock.PassiveClock
+}
+
+// Gather gathers the facts about the installation of a name, which need not exist.
+func (g *Gatherer) Gather(ctx context.Context, mesh string) (validate.Facts, error) {
+	var installations v1alpha1.MeshInstallationList
+	if err := g.Reader.List(ctx, &installations); err != nil {
+		return validate.Facts{}, err
+	}
+	var gateways v1alpha1.MeshGatewayList
+	if err := g.Reader.List(ctx, &gateways); err != nil {
+		return validate.Facts{}, err
+	}
+	out := validate.Facts{
+		Now:           g.Clock.Now(),
+		Kubernetes:    g.Kubernetes,
+		Available:     g.Library.Versions(),
+		Lines:         g.Catalogue,
+		Installations: installations.Items,
+		Gateways:      gateways.Items,
+	}
+	revision, err := RevisionOf(ctx, g.Reader, mesh)
+	if err != nil || revision == nil {
+		return out, err
+	}
+	out.Installed, err = semver.NewVersion(revision.Spec.Version)
+	return out, err
+}
+
+// RevisionOf is the MeshRevision of a mesh, nil when it has none.
+func RevisionOf(ctx context.Context, reader client.Reader, mesh string) (*v1alpha1.MeshRevision, error) {
+	var all v1alpha1.MeshRevisionList
+	if err := reader.List(ctx, &all); err != nil {
+		return nil, err
+	}
+	for i := range all.Items {
+		if all.Items[i].Spec.Mesh == mesh {
+			return &all.Items[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// KnownValues are the default values of a chart, nil where they can't be had: the rules that need them only warn.
+func (g *Gatherer) KnownValues(ctx context.Context) func(v *semver.Version, chart string) map[string]any {
+	return func(v *semver.Version, chart string) map[string]any {
+		bundle, err := g.Library.Get(ctx, v.String())
+		if err != nil {
+			return nil
+		}
+		known, err := render.KnownValues(bundle, chart)
+		if err != nil {
+			return nil
+		}
+		return known
+	}
+}

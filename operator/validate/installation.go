@@ -1,0 +1,209 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validate
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/version"
+)
+
+// Facts are what the rules need to know of the rest of the world.
+type Facts struct {
+	// Now decides whether a line's support has ended.
+	Now time.Time
+	// Kubernetes is the cluster's version.
+	Kubernetes *semver.Version
+	// Available Istio versions, and what is known of their lines by name.
+	Available []*semver.Version
+	Lines     map[string]version.Line
+	// Installed is the version of the mesh's MeshRevision, nil while it has none.
+	Installed *semver.Version
+	// Installations are all others, Gateways all MeshGateways, of the cluster.
+	Installations []v1alpha1.MeshInstallation
+	Gateways      []v1alpha1.MeshGateway
+	// KnownValues are the default values of a chart for a version; nil where they can't be had.
+	KnownValues func(v *semver.Version, chart string) map[string]any
+}
+
+// The charts whose values users write.
+const (
+	istiodChart  = "istiod"
+	gatewayChart = "gateway"
+)
+
+// Target is the version that an installation means, given the facts. The error names its cause; it is the one that
+// Installation reports for spec.version.
+func Target(m *v1alpha1.MeshInstallation, f Facts) (*semver.Version, error) {
+	wanted, err := version.Parse(m.Spec.Version)
+	if err != nil {
+		return nil, err
+	}
+	if f.Installed != nil && !wanted.Allows(f.Installed) {
+		return nil, &VersionChangeError{Wanted: m.Spec.Version, Installed: f.Installed}
+	}
+	return version.Resolve(wanted, f.Available, f.Installed)
+}
+
+// VersionChangeError says that a mesh would have to move to another version, which this release does not do.
+type VersionChangeError struct {
+	Wanted    string
+	Installed *semver.Version
+}
+
+func (e *VersionChangeError) Error() string {
+	return fmt.Sprintf("Istio %s is installed and %q does not allow it: this release of Meshwright installs and keeps a version but does not move "+
+		"a mesh to another one; write a version that allows %s, or delete the installation and create it anew", e.Installed, e.Wanted, e.Installed)
+}
+
+// RevisionName is what the revision of a version is called in an installation.
+func RevisionName(m *v1alpha1.MeshInstallation, v *semver.Version) string {
+	if m.Spec.Upgrade.Type == v1alpha1.UpgradeInPlace {
+		return version.DefaultRevisionName
+	}
+	return version.RevisionName(v)
+}
+
+// Installation checks an installation. Errors name field and remedy; warnings are what a user probably did not mean.
+func Installation(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, warnings []string) {
+	spec := field.NewPath("spec")
+	target, err := Target(m, f)
+	if err != nil {
+		errs = append(errs, field.Invalid(spec.Child("version"), m.Spec.Version, err.Error()))
+	} else if f.Installed == nil {
+		// Gates judge new targets only: what is installed is kept, whatever happened beneath it.
+		moreErrs, moreWarnings := newTarget(m, target, f)
+		errs, warnings = append(errs, moreErrs...), append(warnings, moreWarnings...)
+	}
+	errs = append(errs, shared(m, target, f)...)
+	errs = append(errs, gateways(m, f)...)
+	if m.Spec.DataPlane.NamespaceSelector != nil {
+		if _, err := metav1.LabelSelectorAsSelector(m.Spec.DataPlane.NamespaceSelector); err != nil {
+			path := spec.Child("dataPlane", "namespaceSelector")
+			errs = append(errs, field.Invalid(path, m.Spec.DataPlane.NamespaceSelector, err.Error()))
+		}
+	}
+	moreErrs, moreWarnings := values(m, target, f)
+	return append(errs, moreErrs...), append(warnings, moreWarnings...)
+}
+
+func newTarget(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs field.ErrorList, warnings []string) {
+	path := field.NewPath("spec", "version")
+	line, known := f.Lines[version.LineOf(target)]
+	if !known {
+		return nil, []string{fmt.Sprintf("%s: nothing is known of Istio %s: its Kubernetes range and end of life are not checked", path, version.LineOf(target))}
+	}
+	var unsupported *version.UnsupportedKubernetesError
+	if err := version.CheckKubernetes(line, f.Kubernetes); errors.As(err, &unsupported) {
+		if m.Spec.Upgrade.UnsupportedKubernetes == v1alpha1.UnsupportedKubernetesAccept {
+			warnings = append(warnings, fmt.Sprintf("%s: %v", path, err))
+		} else {
+			detail := fmt.Sprintf("%v: choose a version that supports it, or set spec.upgrade.unsupportedKubernetes to Accept", err)
+			errs = append(errs, field.Invalid(path, m.Spec.Version, detail))
+		}
+	}
+	if why, bad := line.KnownBad[target.String()]; bad {
+		errs = append(errs, field.Invalid(path, m.Spec.Version, fmt.Sprintf("Istio %s should not be installed: %s", target, why)))
+	}
+	if version.Ended(line, f.Now) {
+		about := ""
+		if line.Approximate {
+			about = "about "
+		}
+		warnings = append(warnings, fmt.Sprintf("%s: support of Istio %s ended %s%s", path, line.Name, about, line.EndOfLife.Format(time.DateOnly)))
+	}
+	return errs, warnings
+}
+
+// shared checks what exists once in a cluster against the other installations.
+func shared(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs field.ErrorList) {
+	spec := field.NewPath("spec")
+	for _, other := range f.Installations {
+		if other.Name == m.Name {
+			continue
+		}
+		taken := func(path *field.Path, value any, what, remedy string) {
+			detail := fmt.Sprintf("%s belongs to MeshInstallation %s: %s", what, other.Name, remedy)
+			errs = append(errs, field.Invalid(path, value, detail))
+		}
+		if other.Spec.Namespace == m.Spec.Namespace {
+			taken(spec.Child("namespace"), m.Spec.Namespace, "the namespace", "choose another one")
+		}
+		if claims(m) && claims(&other) {
+			taken(spec.Child("defaultRevision"), m.Spec.DefaultRevision, "the default revision", "set defaultRevision to Leave here or there")
+		}
+		for i, tag := range m.Spec.Tags {
+			for _, theirs := range other.Spec.Tags {
+				if tag.Name == theirs.Name {
+					taken(spec.Child("tags").Index(i).Child("name"), tag.Name, "the tag", "choose another name")
+				}
+			}
+		}
+		if target != nil && RevisionName(m, target) == revisionOf(&other, f) {
+			taken(spec.Child("version"), m.Spec.Version, "the revision "+RevisionName(m, target), "choose another version")
+		}
+		for i, g := range m.Spec.Gateways {
+			for _, theirs := range other.Spec.Gateways {
+				if g.Name == theirs.Name && g.Namespace == theirs.Namespace {
+					taken(spec.Child("gateways").Index(i), g.Namespace+"/"+g.Name, "the gateway", "choose another name")
+				}
+			}
+		}
+	}
+	return errs
+}
+
+func claims(m *v1alpha1.MeshInstallation) bool {
+	return m.Spec.DefaultRevision != v1alpha1.DefaultRevisionLeave
+}
+
+// revisionOf is the revision that another installation has or is about to have.
+func revisionOf(other *v1alpha1.MeshInstallation, f Facts) string {
+	if other.Status.StableRevision != "" {
+		return other.Status.StableRevision
+	}
+	theirs := f
+	theirs.Installed = nil
+	v, err := Target(other, theirs)
+	if err != nil {
+		return ""
+	}
+	return RevisionName(other, v)
+}
+
+func gateways(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList) {
+	for i, g := range m.Spec.Gateways {
+		path := field.NewPath("spec", "gateways").Index(i)
+		if strings.HasPrefix(g.Namespace, "kube-") {
+			errs = append(errs, field.Invalid(path.Child("namespace"), g.Namespace, "belongs to Kubernetes: choose a namespace of the gateway's own"))
+		}
+		if g.Namespace == m.Spec.Namespace {
+			errs = append(errs, field.Invalid(path.Child("namespace"), g.Namespace, "is that of the control plane: choose a namespace of the gateway's own"))
+		}
+		for _, there := range f.Gateways {
+			if there.Name == g.Name && there.Namespace == g.Namespace && !Written(&there) {
+				errs = append(errs, field.Invalid(path, g.Namespace+"/"+g.Name, "a MeshGateway of that name was written by somebody else: choose another name"))
+			}
+		}
+	}
+	return errs
+}
+
+// Written says whether a MeshGateway was written by the installation controller.
+func Written(g *v1alpha1.MeshGateway) bool {
+	for _, entry := range g.ManagedFields {
+		if entry.Manager == v1alpha1.ManagerInstallation && entry.Operation == metav1.ManagedFieldsOperationApply {
+			return true
+		}
+	}
+	return false
+}
