@@ -330,7 +330,7 @@ func (r *Reconciler) remove(ctx context.Context, gateway *v1alpha1.MeshGateway) 
 	if !slices.Contains(gateway.Finalizers, v1alpha1.Finalizer) {
 		return nil
 	}
-	left, err := r.Applier.Remove(ctx, gateway.Status.Inventory)
+	left, err := r.Applier.Remove(ctx, gateway.Spec.Mesh, gateway.Status.Inventory)
 	if err != nil || len(left) > 0 {
 		return err // the events of what goes bring us back
 	}

@@ -95,7 +95,7 @@ func (r *Reconciler) releaseNamespaces(_ context.Context, s *scope) (bool, error
 // removeSingletons removes webhooks first, then what else exists once, but not the CRDs, which istiod still watches.
 func (r *Reconciler) removeSingletons(ctx context.Context, s *scope) (bool, error) {
 	items := slices.DeleteFunc(slices.Clone(s.mesh.Status.Inventory), isCRD)
-	left, err := r.Applier.Remove(ctx, items)
+	left, err := r.Applier.Remove(ctx, s.mesh.Name, items)
 	return len(left) == 0, err
 }
 
@@ -204,7 +204,7 @@ func (r *Reconciler) removeCRDs(ctx context.Context, s *scope) (bool, error) {
 		return true, nil
 	}
 	items := slices.DeleteFunc(slices.Clone(s.mesh.Status.Inventory), func(i v1alpha1.InventoryItem) bool { return !isCRD(i) })
-	left, err := r.Applier.Remove(ctx, items)
+	left, err := r.Applier.Remove(ctx, s.mesh.Name, items)
 	return len(left) == 0, err
 }
 

@@ -166,7 +166,7 @@ func (r *Reconciler) remove(ctx context.Context, revision *v1alpha1.MeshRevision
 	if !controllerutil.ContainsFinalizer(revision, v1alpha1.Finalizer) {
 		return nil
 	}
-	left, err := r.Applier.Remove(ctx, revision.Status.Inventory)
+	left, err := r.Applier.Remove(ctx, revision.Spec.Mesh, revision.Status.Inventory)
 	if err != nil || len(left) > 0 {
 		return err // the events of what goes bring us back
 	}

@@ -5,7 +5,6 @@ package apply
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -112,34 +111,6 @@ func join(namespace, name string) string {
 	return namespace + "/" + name
 }
 
-// TakenError says that an object which has to be ours alone belongs to somebody else.
-type TakenError struct {
-	Kind, Name string
-	// Owner is the mesh that it belongs to; empty when it is no mesh of Meshwright.
-	Owner string
-}
-
-func (e *TakenError) Error() string {
-	owner := "somebody else"
-	if e.Owner != "" {
-		owner = "MeshInstallation " + e.Owner
-	}
-	return fmt.Sprintf("%s %s exists and belongs to %s: remove it there, or choose another name here", e.Kind, e.Name, owner)
-}
-
-// RefusedError says that the API server understood an object and refused it: trying again won't help until something
-// is changed.
-type RefusedError struct {
-	Kind, Namespace, Name string
-	Err                   error
-}
-
-func (e *RefusedError) Error() string {
-	return fmt.Sprintf("%s %s is refused: %v", e.Kind, join(e.Namespace, e.Name), e.Err)
-}
-
-func (e *RefusedError) Unwrap() error { return e.Err }
-
 // Applier applies objects. It can be used from several goroutines.
 type Applier struct {
 	owned *Owned
@@ -184,11 +155,14 @@ func (a *Applier) Apply(ctx context.Context, r Request) (Result, error) {
 		return result, err
 	}
 	for len(unwanted) > 0 {
-		if err := a.prune(ctx, unwanted[0]); err != nil {
+		gone, err := a.prune(ctx, r.Mesh, unwanted[0])
+		if err != nil {
 			return result, err
 		}
+		if !gone {
+			result.Pruned++
+		}
 		unwanted = unwanted[1:]
-		result.Pruned++
 		result.Inventory = inventoryOf(todo, unwanted)
 	}
 	return result, nil
@@ -204,6 +178,9 @@ type task struct {
 	// corrects says that the object was applied as it is wanted, and is not so any more.
 	corrects  bool
 	exclusive bool
+	// left says that a newer CRD of somebody else is there: it only gets our label, so that its events reach us.
+	left bool
+	err  error
 }
 
 func (a *Applier) examine(
@@ -223,7 +200,8 @@ func (a *Applier) examine(
 		return t, nil
 	}
 	if owner := t.current.GetLabels()[v1alpha1.LabelMesh]; phase.Exclusive && owner != r.Mesh {
-		return nil, &TakenError{Kind: w.item.Kind, Name: w.item.Name, Owner: owner}
+		t.err = &TakenError{Kind: w.item.Kind, Name: w.item.Name, Owner: owner}
+		return t, nil
 	}
 	if newer(t.current.GetLabels(), w) {
 		return t, nil
@@ -262,19 +240,16 @@ func (a *Applier) phases(ctx context.Context, r Request, todo []*task, result *R
 		if err := a.foreignCRDs(ctx, tasks); err != nil {
 			return err
 		}
-		group, groupContext := errgroup.WithContext(ctx)
-		group.SetLimit(parallel)
+		a.write(ctx, r, tasks)
 		for _, t := range tasks {
-			if !t.needed {
-				continue
+			if t.needed && t.err == nil {
+				result.Applied++
 			}
-			result.Applied++
-			if t.corrects {
+			if t.corrects && t.err == nil {
 				result.Corrected++
 			}
-			group.Go(func() error { return a.apply(groupContext, r, t) })
 		}
-		if err := group.Wait(); err != nil {
+		if err := firstError(tasks); err != nil {
 			return err
 		}
 		ready := true
@@ -296,6 +271,38 @@ func (a *Applier) phases(ctx context.Context, r Request, todo []*task, result *R
 	return nil
 }
 
+// write applies what needs it. One object that fails holds back no other of its phase.
+func (a *Applier) write(ctx context.Context, r Request, tasks []*task) {
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for _, t := range tasks {
+		if !t.needed || t.err != nil {
+			continue
+		}
+		group.Go(func() error {
+			t.err = a.apply(ctx, r, t)
+			return nil
+		})
+	}
+	_ = group.Wait() // each task holds its own error
+}
+
+// firstError is the first error in the order of tasks, so that the same trouble always has the same words. One that may
+// pass goes before one that will not: it has to be tried again soon.
+func firstError(tasks []*task) error {
+	var terminal error
+	for _, t := range tasks {
+		switch {
+		case t.err == nil:
+		case !IsTerminal(t.err):
+			return t.err
+		case terminal == nil:
+			terminal = t.err
+		}
+	}
+	return terminal
+}
+
 // foreignCRDs looks once at all CRDs of the cluster when one of ours is not in the cache: somebody else may have brought a
 // newer one.
 func (a *Applier) foreignCRDs(ctx context.Context, tasks []*task) error {
@@ -310,15 +317,27 @@ func (a *Applier) foreignCRDs(ctx context.Context, tasks []*task) error {
 	for _, t := range tasks {
 		for _, there := range all.Items {
 			if there.Name == t.record.Name && newer(there.Labels, t.wanted) {
-				t.needed = false
+				t.left = true
 			}
 		}
 	}
 	return nil
 }
 
+// mark puts our label on a newer CRD of somebody else and changes nothing else: from then on it is in the owned cache.
+func (a *Applier) mark(ctx context.Context, r Request, t *task) error {
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(crdKind)
+	o.SetName(t.record.Name)
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{%q:""}}}`, v1alpha1.LabelMesh))
+	return refused(o, a.owned.Client.Patch(ctx, o, patch, client.FieldOwner(r.Manager)))
+}
+
 // apply writes one object and records what it wrote.
 func (a *Applier) apply(ctx context.Context, r Request, t *task) error {
+	if t.left {
+		return a.mark(ctx, r, t)
+	}
 	if t.exclusive && t.current == nil && t.record.Applied == "" {
 		if err := a.free(ctx, r, t); err != nil {
 			return err
@@ -334,7 +353,7 @@ func (a *Applier) apply(ctx context.Context, r Request, t *task) error {
 			return err
 		}
 	}
-	if err := a.write(ctx, r.Manager, o); err != nil {
+	if err := a.patch(ctx, r.Manager, o); err != nil {
 		return err
 	}
 	fields, err := fieldsOf(o, r.Manager)
@@ -366,7 +385,9 @@ func (a *Applier) free(ctx context.Context, r Request, t *task) error {
 // for ever.
 var previousManagers = sets.New("helm", "Helm", "istioctl", "istio-operator")
 
-func (a *Applier) write(ctx context.Context, manager string, o *unstructured.Unstructured) error {
+// patch applies an object, and leaves in o what the API server made of it. Where an earlier tool wrote the object, its
+// fields become ours first, so that those we don't want go.
+func (a *Applier) patch(ctx context.Context, manager string, o *unstructured.Unstructured) error {
 	intent := o.DeepCopy()
 	err := a.owned.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(manager), client.ForceOwnership)
 	if err != nil {
@@ -388,22 +409,4 @@ func (a *Applier) write(ctx context.Context, manager string, o *unstructured.Uns
 	o.Object = intent.Object
 	err = a.owned.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(manager), client.ForceOwnership)
 	return refused(o, err)
-}
-
-func refused(o *unstructured.Unstructured, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err):
-		return &RefusedError{Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName(), Err: err}
-	default:
-		return fmt.Errorf("applying %s %s: %w", o.GetKind(), join(o.GetNamespace(), o.GetName()), err)
-	}
-}
-
-// IsTerminal says whether an error of this package can't be helped by trying again soon.
-func IsTerminal(err error) bool {
-	var taken *TakenError
-	var refused *RefusedError
-	return errors.As(err, &taken) || errors.As(err, &refused)
 }

@@ -12,6 +12,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
@@ -66,33 +67,49 @@ func withoutFailurePolicy(set *fieldpath.Set) *fieldpath.Set {
 	return out
 }
 
-// yieldFailurePolicy leaves failurePolicy out of webhooks of which another manager owns it in the live object. While nobody
-// else does, ours has to stay: leaving out a field that one alone owns deletes it, and the default is Fail.
+// yieldFailurePolicy leaves failurePolicy out of the webhooks of which another manager owns it in the live object. While
+// nobody else does, ours has to stay: leaving out a field that one alone owns deletes it, and the default is Fail.
 func yieldFailurePolicy(wanted, live *unstructured.Unstructured, manager string) error {
-	taken := false
-	for _, entry := range live.GetManagedFields() {
-		if entry.Manager == manager || entry.FieldsV1 == nil {
-			continue
-		}
-		set := &fieldpath.Set{}
-		if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.GetRawBytes())); err != nil {
-			return fmt.Errorf("managed fields of %s %s: %w", live.GetKind(), live.GetName(), err)
-		}
-		set.Iterate(func(p fieldpath.Path) { taken = taken || isFailurePolicy(p) })
-	}
-	if !taken {
-		return nil
+	taken, err := failurePoliciesOfOthers(live, manager)
+	if err != nil || len(taken) == 0 {
+		return err
 	}
 	webhooks, _, err := unstructured.NestedSlice(wanted.Object, "webhooks")
 	if err != nil {
 		return err
 	}
 	for _, w := range webhooks {
-		if webhook, ok := w.(map[string]any); ok {
+		if webhook, ok := w.(map[string]any); ok && taken.Has(fmt.Sprint(webhook["name"])) {
 			delete(webhook, failurePolicy)
 		}
 	}
 	return unstructured.SetNestedSlice(wanted.Object, webhooks, "webhooks")
+}
+
+// failurePoliciesOfOthers are the names of the webhooks whose failurePolicy another manager owns. In a set of fields, an
+// element of the list of webhooks is known by its name.
+func failurePoliciesOfOthers(live *unstructured.Unstructured, manager string) (sets.Set[string], error) {
+	names := sets.New[string]()
+	for _, entry := range live.GetManagedFields() {
+		if entry.Manager == manager || entry.FieldsV1 == nil {
+			continue
+		}
+		set := &fieldpath.Set{}
+		if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.GetRawBytes())); err != nil {
+			return nil, fmt.Errorf("managed fields of %s %s: %w", live.GetKind(), live.GetName(), err)
+		}
+		set.Iterate(func(p fieldpath.Path) {
+			if !isFailurePolicy(p) || len(p) < 2 || p[len(p)-2].Key == nil {
+				return
+			}
+			for _, field := range *p[len(p)-2].Key {
+				if field.Name == "name" {
+					names.Insert(field.Value.AsString())
+				}
+			}
+		})
+	}
+	return names, nil
 }
 
 // short is enough of a SHA-256 to tell what differs: 128 bits.

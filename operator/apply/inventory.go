@@ -104,19 +104,22 @@ func ordered(items []v1alpha1.InventoryItem) []v1alpha1.InventoryItem {
 }
 
 // prune removes one object that is not wanted any more; CRDs and namespaces, on which other things stand, stay.
-func (a *Applier) prune(ctx context.Context, item v1alpha1.InventoryItem) error {
+func (a *Applier) prune(ctx context.Context, mesh string, item v1alpha1.InventoryItem) (gone bool, err error) {
 	if item.Kind == crdKind.Kind || item.Kind == "Namespace" {
-		return nil
+		return true, nil
 	}
-	_, err := a.remove(ctx, item)
-	return err
+	return a.remove(ctx, mesh, item)
 }
 
-// remove deletes an object that is in the owned cache, exactly as it was seen there, and says whether it is gone.
-func (a *Applier) remove(ctx context.Context, item v1alpha1.InventoryItem) (gone bool, err error) {
+// remove deletes an object that is in the owned cache, exactly as it was seen there, and says whether it is gone. What was
+// only intended, and came to be somebody else's, counts as gone.
+func (a *Applier) remove(ctx context.Context, mesh string, item v1alpha1.InventoryItem) (gone bool, err error) {
 	current, err := a.owned.Get(ctx, kindOf(item), keyOf(item).object())
 	if err != nil || current == nil {
 		return current == nil && err == nil, err
+	}
+	if !ours(current, mesh) {
+		return true, nil
 	}
 	if current.GetDeletionTimestamp() != nil {
 		return false, nil
@@ -127,10 +130,22 @@ func (a *Applier) remove(ctx context.Context, item v1alpha1.InventoryItem) (gone
 	return false, client.IgnoreNotFound(err)
 }
 
-// Remove deletes everything of an inventory, webhooks first, so that nothing is refused by a server that is going; then
-// the rest in reverse order of kinds, accounts and rights last. It returns what is still there. Callers try again until
-// nothing is.
-func (a *Applier) Remove(ctx context.Context, inventory []v1alpha1.InventoryItem) ([]v1alpha1.InventoryItem, error) {
+// managedBy is the label that says who looks after an object; render sets it on everything.
+const managedBy = "app.kubernetes.io/managed-by"
+
+// ours says whether an object of the owned cache may be deleted for a mesh. CRDs belong to every mesh; one that only carries
+// our label, because it is newer than what we would have applied, is somebody else's.
+func ours(current *unstructured.Unstructured, mesh string) bool {
+	if current.GetKind() == crdKind.Kind {
+		return current.GetLabels()[managedBy] == "meshwright"
+	}
+	return current.GetLabels()[v1alpha1.LabelMesh] == mesh
+}
+
+// Remove deletes everything of a mesh's inventory: webhooks first, so that nothing is refused by a server that is going,
+// then workloads, then the rest, CRDs last. Each group goes when the one before is gone. It returns what is still there;
+// callers try again until nothing is.
+func (a *Applier) Remove(ctx context.Context, mesh string, inventory []v1alpha1.InventoryItem) ([]v1alpha1.InventoryItem, error) {
 	var kinds []schema.GroupVersionKind
 	for _, item := range inventory {
 		kinds = append(kinds, kindOf(item))
@@ -149,7 +164,7 @@ func (a *Applier) Remove(ctx context.Context, inventory []v1alpha1.InventoryItem
 				remaining = append(remaining, item)
 				continue
 			}
-			gone, err := a.remove(ctx, item)
+			gone, err := a.remove(ctx, mesh, item)
 			if err != nil {
 				return left, err
 			}

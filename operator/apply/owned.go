@@ -6,10 +6,13 @@ package apply
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -68,7 +71,8 @@ func NewOwned(config *rest.Config, scheme *runtime.Scheme, mapper meta.RESTMappe
 // Start runs the cache until the context ends.
 func (o *Owned) Start(ctx context.Context) error { return o.cache.Start(ctx) }
 
-// trim drops what nobody reads: the schemas of CRDs, which are most of Istio's bytes, and the last-applied annotation.
+// trim drops what nobody reads: the schemas of CRDs, which are most of Istio's bytes, the content of ConfigMaps, and which
+// fields others own. Of webhooks the latter is kept: it says whether istiod took over the failurePolicy.
 func trim(in any) (any, error) {
 	u, ok := in.(*unstructured.Unstructured)
 	if !ok {
@@ -80,6 +84,11 @@ func trim(in any) (any, error) {
 	}
 	if u.GetKind() == "ConfigMap" {
 		unstructured.RemoveNestedField(u.Object, "data")
+	}
+	if !isWebhook(u) {
+		u.SetManagedFields(slices.DeleteFunc(u.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
+			return e.Operation != metav1.ManagedFieldsOperationApply || !strings.HasPrefix(e.Manager, "meshwright-")
+		}))
 	}
 	unstructured.RemoveNestedField(u.Object, "metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration")
 	return u, nil

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	corev1 "k8s.io/api/core/v1"
@@ -26,8 +25,8 @@ func (a *Applier) notReady(ctx context.Context, t *task) (*NotReady, error) {
 	}
 	why := &NotReady{Kind: item.Kind, Namespace: item.Namespace, Name: item.Name}
 	if current == nil {
-		if !t.needed && item.Kind == crdKind.Kind {
-			return nil, nil // a newer CRD of somebody else
+		if t.left {
+			return nil, nil
 		}
 		why.Reason, why.Message = "NotFound", "was removed and is not there yet"
 		return why, nil
@@ -43,6 +42,9 @@ func (a *Applier) notReady(ctx context.Context, t *task) (*NotReady, error) {
 		return nil, nil
 	}
 	why.Reason, why.Message = "Progressing", computed.Message
+	if computed.Status == status.FailedStatus {
+		why.Reason = failure(computed)
+	}
 	if current.GetKind() != "Deployment" {
 		return why, nil
 	}
@@ -54,6 +56,16 @@ func (a *Applier) notReady(ctx context.Context, t *task) (*NotReady, error) {
 		why.Reason, why.Message = reason, message
 	}
 	return why, nil
+}
+
+// failure is the word for a status that will not get better by itself.
+func failure(computed *status.Result) string {
+	for _, c := range computed.Conditions {
+		if c.Type == status.ConditionStalled {
+			return c.Reason
+		}
+	}
+	return "Failed"
 }
 
 // podReason is why the pods of a Deployment don't get ready, in the words of their own status: the first that says
@@ -114,20 +126,44 @@ func reasonOf(pod *corev1.Pod) (reason, message string) {
 		}
 	}
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		waiting, ended := s.State.Waiting, s.LastTerminationState.Terminated
-		if waiting != nil && !slices.Contains(quiet, waiting.Reason) {
-			words := []string{fmt.Sprintf("%s in container %s", waiting.Reason, s.Name)}
-			switch {
-			case ended != nil:
-				words = append(words, fmt.Sprintf("it ended with code %d (%s)", ended.ExitCode, ended.Reason))
-			case strings.HasPrefix(waiting.Reason, "ImagePull") || strings.HasPrefix(waiting.Reason, "ErrImage"):
-				words = append(words, "image "+s.Image)
-			}
-			return waiting.Reason, strings.Join(words, ": ")
+		if s.Ready {
+			continue
 		}
-		if s.State.Terminated != nil && s.State.Terminated.ExitCode != 0 {
-			return s.State.Terminated.Reason, fmt.Sprintf("container %s ended with code %d (%s)", s.Name, s.State.Terminated.ExitCode, s.State.Terminated.Reason)
+		if reason, detail := containerReason(s); reason != "" {
+			return reason, fmt.Sprintf("%s in container %s: %s", reason, s.Name, detail)
 		}
 	}
 	return "", ""
+}
+
+// containerReason says why a container is not ready. The kubelet alternates between words while it goes on trying
+// (ErrImagePull and ImagePullBackOff; Error, running and CrashLoopBackOff): each has one word here, so that a condition
+// stands still.
+func containerReason(s corev1.ContainerStatus) (reason, detail string) {
+	if ended := endedBadly(s); ended != nil && s.RestartCount > 0 {
+		return "CrashLoopBackOff", fmt.Sprintf("it ended with code %d (%s)", ended.ExitCode, ended.Reason)
+	} else if ended != nil {
+		return ended.Reason, fmt.Sprintf("it ended with code %d", ended.ExitCode)
+	}
+	waiting := s.State.Waiting
+	switch {
+	case waiting == nil || slices.Contains(quiet, waiting.Reason):
+		return "", ""
+	case waiting.Reason == "ErrImagePull" || waiting.Reason == "ImagePullBackOff":
+		return "ImagePullBackOff", "image " + s.Image + " can't be pulled"
+	case waiting.Message == "":
+		return waiting.Reason, "it waits"
+	default:
+		return waiting.Reason, waiting.Message
+	}
+}
+
+// endedBadly is how a container ended last, if it was with a failure.
+func endedBadly(s corev1.ContainerStatus) *corev1.ContainerStateTerminated {
+	for _, ended := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
+		if ended != nil && ended.ExitCode != 0 {
+			return ended
+		}
+	}
+	return nil
 }
