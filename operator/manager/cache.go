@@ -8,51 +8,16 @@ import (
 	"fmt"
 	"net/http"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
-
-// cached are the only kinds of the manager's cache. What Meshwright applied is in operator/apply's cache, pods are in
-// operator/dataplane's index; everything else, Secrets before all, is in no cache.
-func cached() []client.Object {
-	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	return []client.Object{&v1alpha1.MeshInstallation{}, &v1alpha1.MeshRevision{}, &v1alpha1.MeshGateway{}, namespace}
-}
-
-func cacheOptions() cache.Options {
-	return cache.Options{
-		// A read of any other kind is a mistake, and must not become a watch on that kind.
-		ReaderFailOnMissingInformer: true,
-		ByObject: map[client.Object]cache.ByObject{
-			// Nobody asks who manages their fields. Those of namespaces say who set a label.
-			&v1alpha1.MeshInstallation{}: {Transform: cache.TransformStripManagedFields()},
-			&v1alpha1.MeshRevision{}:     {Transform: cache.TransformStripManagedFields()},
-			&v1alpha1.MeshGateway{}:      {Transform: cache.TransformStripManagedFields()},
-		},
-	}
-}
-
-// warm starts to watch what is cached on every replica: a webhook reads it, and a replica that becomes the leader knows
-// the world already.
-func warm(ctx context.Context, c cache.Cache) error {
-	for _, o := range cached() {
-		if _, err := c.GetInformer(ctx, o); err != nil {
-			return fmt.Errorf("watching %T: %w", o, err)
-		}
-	}
-	return nil
-}
 
 // newMapper asks for all kinds of the cluster at once, in two requests, instead of group by group when the first mesh is
 // installed. Every kind that the operator handles is there before it starts.

@@ -25,8 +25,10 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	crconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	crmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -54,6 +56,9 @@ const (
 
 // proxiesEvery bounds how often changes of pods make the installations look at the counts.
 const proxiesEvery = 2 * time.Second
+
+// reconcileTimeout ends a reconcile that hangs: one takes seconds at most, an image pull is never waited for inside.
+const reconcileTimeout = 2 * time.Minute
 
 // Scheme holds the kinds that the operator reads and writes as Go types.
 func Scheme() (*runtime.Scheme, error) {
@@ -110,7 +115,12 @@ func serverVersion(config *rest.Config) (*semver.Version, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking the API server for its version: %w", err)
 	}
-	return semver.NewVersion(info.GitVersion)
+	full, err := semver.NewVersion(info.GitVersion)
+	if err != nil {
+		return nil, fmt.Errorf("version of Kubernetes %q: %w", info.GitVersion, err)
+	}
+	// What vendors add to it, no rule of Istio speaks of.
+	return semver.New(full.Major(), full.Minor(), full.Patch(), "", ""), nil
 }
 
 func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctrl.Options {
@@ -136,7 +146,12 @@ func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctr
 				},
 			},
 		},
-		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+		Controller: crconfig.Controller{
+			EnableWarmup:          ptr.To(true), // every replica watches: its webhook reads, and the next leader knows the world already
+			ReconciliationTimeout: reconcileTimeout,
+		},
+		MapperProvider: newMapper,
+		NewClient:      newClient,
 	}
 	if o.WebhookPort != 0 {
 		out.WebhookServer = webhook.NewServer(webhook.Options{
@@ -196,10 +211,8 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 	if err != nil {
 		return nil, err
 	}
-	for _, runnable := range []interface {
-		Start(context.Context) error
-	}{owned, watcher} {
-		if err := mgr.Add(runnable); err != nil {
+	for _, runnable := range []crmanager.Runnable{owned, watcher} {
+		if err := mgr.Add(onEveryReplica{runnable}); err != nil {
 			return nil, err
 		}
 	}
@@ -210,6 +223,11 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 		},
 	}, nil
 }
+
+// onEveryReplica marks what does not wait for leadership: the webhook of any replica is asked whether a mesh is in use.
+type onEveryReplica struct{ crmanager.Runnable }
+
+func (onEveryReplica) NeedLeaderElection() bool { return false }
 
 func (p *parts) addControllers(mgr ctrl.Manager) error {
 	applier := apply.New(p.owned, mgr.GetAPIReader())

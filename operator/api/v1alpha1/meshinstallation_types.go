@@ -48,10 +48,9 @@ type MeshInstallationList struct {
 
 // MeshInstallationSpec is the mesh that is wanted.
 //
-// +kubebuilder:validation:XValidation:rule="self.namespace == oldSelf.namespace",message="namespace is immutable: delete the installation and create it anew in the other namespace"
+// +kubebuilder:validation:XValidation:rule="self.__namespace__ == oldSelf.__namespace__",message="namespace is immutable: delete the installation and create it anew in the other namespace"
 // +kubebuilder:validation:XValidation:rule="self.upgrade.type == oldSelf.upgrade.type",message="upgrade.type is immutable: it decides what the revision is called"
-// +kubebuilder:validation:XValidation:rule="!has(self.tags) || self.upgrade.type != 'InPlace' || self.tags.all(t, t.name != 'default')",message="tags: with upgrade.type InPlace the revision itself is called default; remove the tag of that name"
-// +kubebuilder:validation:XValidation:rule="!has(self.gateways) || self.gateways.all(g, g.namespace != self.namespace)",message="gateways: a gateway needs a namespace of its own, not that of the control plane"
+// +kubebuilder:validation:XValidation:rule="!has(self.gateways) || self.gateways.all(g, g.__namespace__ != self.__namespace__)",message="gateways: a gateway needs a namespace of its own, not that of the control plane"
 type MeshInstallationSpec struct {
 	// Version of Istio: exact ("1.29.1"), a line ("1.29", its newest known patch) or a constraint (">=1.28 <1.30").
 	// What it resolved to is in status.resolvedVersion and stays, also when a newer patch becomes known.

@@ -43,7 +43,7 @@ type MeshRevisionList struct {
 
 // MeshRevisionSpec is one frozen control plane.
 //
-// +kubebuilder:validation:XValidation:rule="self.mesh == oldSelf.mesh && self.namespace == oldSelf.namespace && self.version == oldSelf.version",message="mesh, namespace and version of a revision are immutable"
+// +kubebuilder:validation:XValidation:rule="self.mesh == oldSelf.mesh && self.__namespace__ == oldSelf.__namespace__ && self.version == oldSelf.version",message="mesh, namespace and version of a revision are immutable"
 type MeshRevisionSpec struct {
 	// Mesh is the name of the MeshInstallation that it belongs to.
 	// +required

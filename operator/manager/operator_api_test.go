@@ -1,0 +1,185 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build api
+
+package manager
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/testkit"
+)
+
+// world is an API server with the whole operator beside it. Nothing else runs: the tests play kubelet and istiod.
+type world struct {
+	client   client.Client
+	config   *rest.Config
+	requests *testkit.Requests
+}
+
+func start(t *testing.T) *world {
+	t.Helper()
+	ctrl.SetLogger(zap.New(zap.WriteTo(t.Output()), zap.UseDevMode(true)))
+	config := testkit.StartAPIServer(t)
+	scheme, err := Scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{client: cl, config: config}
+	w.run(t)
+	return w
+}
+
+// run runs the operator until the test ends.
+func (w *world) run(t *testing.T) {
+	t.Helper()
+	config, requests := testkit.Count(w.config)
+	w.requests = requests
+	ctx, cancel := context.WithCancel(context.Background())
+	mgr, err := New(ctx, config, Options{MetricsAddress: "0", ProbeAddress: "0", Namespace: "default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the operator ended with %v", err)
+		}
+	})
+}
+
+func (w *world) eventually(t *testing.T, what string, done func() (bool, string)) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		ok, why := done()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s; last: %s\n%s", what, why, w.conditions())
+		}
+		time.Sleep(50 * time.Millisecond) // the pace of looking, not a wait for an effect
+	}
+}
+
+// conditions are those of everything of Meshwright, for the report of a failure.
+func (w *world) conditions() string {
+	var out strings.Builder
+	ctx := context.Background()
+	say := func(name string, conditions []metav1.Condition) {
+		for _, c := range conditions {
+			fmt.Fprintf(&out, "%s: %s=%s %s: %s\n", name, c.Type, c.Status, c.Reason, c.Message)
+		}
+	}
+	var meshes v1alpha1.MeshInstallationList
+	var revisions v1alpha1.MeshRevisionList
+	var gateways v1alpha1.MeshGatewayList
+	for _, list := range []client.ObjectList{&meshes, &revisions, &gateways} {
+		if err := w.client.List(ctx, list); err != nil {
+			return err.Error()
+		}
+	}
+	for _, m := range meshes.Items {
+		say("mesh "+m.Name, m.Status.Conditions)
+	}
+	for _, r := range revisions.Items {
+		say("revision "+r.Name, r.Status.Conditions)
+	}
+	for _, g := range gateways.Items {
+		say("gateway "+g.Name, g.Status.Conditions)
+	}
+	return out.String()
+}
+
+// deploy plays the Deployment controller and the kubelet: every Deployment of a mesh gets available.
+func (w *world) deploy(t *testing.T, namespace string) {
+	t.Helper()
+	w.eventually(t, "a Deployment in "+namespace, func() (bool, string) {
+		var all appsv1.DeploymentList
+		if err := w.client.List(t.Context(), &all, client.InNamespace(namespace)); err != nil {
+			return false, err.Error()
+		}
+		for i := range all.Items {
+			d := &all.Items[i]
+			d.Status = appsv1.DeploymentStatus{
+				ObservedGeneration: d.Generation, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1,
+				Conditions: []appsv1.DeploymentCondition{
+					{Type: appsv1.DeploymentAvailable, Status: "True"},
+					{Type: appsv1.DeploymentProgressing, Status: "True", Reason: "NewReplicaSetAvailable"},
+				},
+			}
+			if err := w.client.Status().Update(t.Context(), d); err != nil {
+				return false, err.Error()
+			}
+		}
+		return len(all.Items) > 0, "none"
+	})
+}
+
+func (w *world) ready(t *testing.T, name string) {
+	t.Helper()
+	w.condition(t, name, v1alpha1.ConditionReady, metav1.ConditionTrue, "")
+}
+
+func (w *world) condition(t *testing.T, name, typ string, status metav1.ConditionStatus, says string) {
+	t.Helper()
+	w.eventually(t, fmt.Sprintf("%s %s=%s %s", name, typ, status, says), func() (bool, string) {
+		var m v1alpha1.MeshInstallation
+		if err := w.client.Get(t.Context(), client.ObjectKey{Name: name}, &m); err != nil {
+			return false, err.Error()
+		}
+		c := apimeta.FindStatusCondition(m.Status.Conditions, typ)
+		if c == nil {
+			return false, "no condition"
+		}
+		return c.Status == status && c.ObservedGeneration == m.Generation && strings.Contains(c.Reason+" "+c.Message, says), fmt.Sprintf("%+v", *c)
+	})
+}
+
+func mesh(version string) *v1alpha1.MeshInstallation {
+	return &v1alpha1.MeshInstallation{
+		ObjectMeta: metav1.ObjectMeta{Name: "default"},
+		Spec:       v1alpha1.MeshInstallationSpec{Version: version},
+	}
+}
+
+func TestInstall(t *testing.T) {
+	w := start(t)
+	m := mesh("1.29")
+	m.Spec.Gateways = []v1alpha1.Gateway{{Name: "ingress", Namespace: "istio-ingress"}}
+	w.requests.Take()
+	begin := time.Now()
+	if err := w.client.Create(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	w.deploy(t, "istio-system")
+	t.Logf("istiod's Deployment after %s", time.Since(begin))
+	w.deploy(t, "istio-ingress")
+	w.ready(t, "default")
+	requests := w.requests.Take()
+	t.Logf("%d requests", len(requests))
+	for _, r := range requests {
+		t.Log(r)
+	}
+}
