@@ -1,0 +1,95 @@
+# Copyright The Meshwright Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Every target is thin over go: what it does is in a Go program, which can be run without make.
+
+GO      ?= go
+NAME    ?= mesh
+CLUSTER := $(GO) run ./e2e/cluster/cmd/cluster
+# Kubernetes versions of test-matrix, besides the one that test-e2e runs on.
+MATRIX  ?= 1.33.13 1.36.3
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## Explain the targets
+	@awk 'BEGIN { FS = ":.*## "; print "make <target>\n" } /^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: bundles ## A real cluster, the operator, one mesh, 100 requests over mTLS
+	$(GO) run ./e2e/demo
+
+.PHONY: test
+test: test-unit test-api test-e2e ## Everything that a fresh machine can prove, the real cluster included
+
+.PHONY: test-unit
+test-unit: bundles ## Tests without a server
+	$(GO) test ./...
+	$(GO) -C e2e/apps test ./...
+	$(GO) -C e2e/cluster/modules/tools test ./...
+
+.PHONY: test-api
+test-api: bundles ## Tests on a real kube-apiserver and etcd
+	assets="$$($(CLUSTER) envtest --print-dir)" && KUBEBUILDER_ASSETS="$$assets" $(GO) test -tags api $(API_PACKAGES)
+
+# The packages that have tests of the build tag api.
+API_PACKAGES = $(addprefix ./,$(sort $(dir $(wildcard operator/*/*_api_test.go operator/*/*/*_api_test.go \
+	controllers/*/*_api_test.go webhooks/*_api_test.go webhooks/*/*_api_test.go config/*_api_test.go hack/*/*_api_test.go))))
+
+.PHONY: test-e2e
+test-e2e: bundles ## Tests on a real cluster
+	MESHWRIGHT_CLUSTER=1 $(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m ./e2e/...
+
+.PHONY: test-matrix
+test-matrix: bundles ## test-e2e on the other Kubernetes versions (MATRIX=...)
+	set -e; for version in $(MATRIX); do \
+		MESHWRIGHT_KUBERNETES=$$version $(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m ./e2e/install; \
+	done
+
+.PHONY: bench
+bench: bundles ## Measure on a real cluster and write docs/benchmarks.md
+	$(GO) run ./e2e/bench
+
+.PHONY: docs
+docs: bundles ## Write docs/what-you-see.md from a real run
+	$(GO) run ./e2e/transcript
+
+.PHONY: bundles
+bundles: ## Istio's charts, from its Go modules (nothing to do when they are current)
+	$(GO) run ./bundles/istio/cmd/bundle
+
+.PHONY: build
+build: bundles ## bin/meshwright
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/meshwright ./operator/cmd/meshwright
+
+.PHONY: generate
+generate: bundles ## Deep copies, CRDs, RBAC and the API reference
+	$(GO) run ./hack/generate
+
+.PHONY: verify
+verify: bundles ## Fail when generated files, formatting or go.mod are stale
+	$(GO) run ./hack/generate -check
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	test -z "$$(gofmt -l bundles controllers e2e hack operator webhooks)"
+
+.PHONY: lint
+lint: ## golangci-lint (the first time it is built, which takes minutes)
+	$(GO) tool -modfile=hack/tools/lint/go.mod golangci-lint run --build-tags api,e2e ./...
+
+.PHONY: cluster-up
+cluster-up: ## A cluster with Istio's images to play with (NAME=mesh)
+	$(CLUSTER) up --name $(NAME)
+
+.PHONY: cluster-down
+cluster-down: ## Remove it and all it left on this machine (NAME=mesh)
+	$(CLUSTER) down --name $(NAME)
+
+.PHONY: cluster-status
+cluster-status: ## The clusters of this machine
+	$(CLUSTER) status
+
+.PHONY: clean
+clean: ## Remove what was built inside the checkout (not the cache of clusters)
+	rm -rf bin bundles/istio/builtin/*.tgz
