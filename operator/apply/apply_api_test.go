@@ -389,7 +389,10 @@ func (w *world) serve(t *testing.T, o *unstructured.Unstructured) {
 	live.Object["status"] = map[string]any{
 		"observedGeneration": live.GetGeneration(), "replicas": int64(1), "updatedReplicas": int64(1), "readyReplicas": int64(1),
 		"availableReplicas": int64(1),
-		"conditions":        []any{map[string]any{"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable"}},
+		"conditions": []any{
+			map[string]any{"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable"},
+			map[string]any{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"},
+		},
 	}
 	if err := w.others.Status().Update(t.Context(), live); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ type world struct {
 	mesh      string
 	events    chan struct{}
 	inventory []v1alpha1.InventoryItem
+	// stop ends the process that start began.
+	stop func()
 }
 
 func newWorld(t *testing.T, config *rest.Config, mesh string) *world {
@@ -46,13 +49,13 @@ func newWorld(t *testing.T, config *rest.Config, mesh string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{others: others, config: config, mesh: mesh}
+	w := &world{others: others, config: config, mesh: mesh, stop: func() {}}
 	w.create(t, "helper", w.object(t, "{apiVersion: v1, kind: Namespace, metadata: {name: NS}}"))
 	w.start(t, nil)
 	return w
 }
 
-// start begins with an empty cache, as a new process does. What interrupt returns instead of nil is the error of a
+// start ends the process that went before and begins with an empty cache, as a new one does. What interrupt returns instead of nil is the error of a
 // request; it gets the request and the way to the API server.
 func (w *world) start(t *testing.T, interrupt func(*http.Request, http.RoundTripper) (*http.Response, error)) {
 	t.Helper()
@@ -79,23 +82,25 @@ func (w *world) start(t *testing.T, interrupt func(*http.Request, http.RoundTrip
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.events = make(chan struct{}, 1)
+	events := make(chan struct{}, 1)
 	owned.handlers = append(owned.handlers, func(*unstructured.Unstructured) {
 		select {
-		case w.events <- struct{}{}:
+		case events <- struct{}{}:
 		default:
 		}
 	})
+	w.stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- owned.Start(ctx) }()
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the cache ended with %v", err)
 		}
 	})
-	w.Applier, w.requests = New(owned, live), requests
+	t.Cleanup(w.stop)
+	w.Applier, w.requests, w.events = New(owned, live), requests, events
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
