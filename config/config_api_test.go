@@ -91,7 +91,7 @@ func (c *cluster) install(t *testing.T, dir string) {
 	}
 }
 
-// TestOperatorMayApplyWhatTheChartsContain applies all objects of all built-in charts with the rights of config/rbac only.
+// TestOperatorMayApplyWhatTheChartsContain applies the objects of all built-in charts with the rights of config/rbac only.
 // The API server refuses a Role or binding whose rules the operator does not hold itself.
 func TestOperatorMayApplyWhatTheChartsContain(t *testing.T) {
 	c := start(t)
@@ -102,8 +102,14 @@ func TestOperatorMayApplyWhatTheChartsContain(t *testing.T) {
 	}
 	operator := c.operator(t)
 	awaitRights(t, operator)
-	kinds := map[string]int{}
+	kinds, done := map[string]int{}, map[string]bool{}
 	for _, o := range objects {
+		// Rights depend on kind and name; of roles, which versions fill differently, on the rules.
+		key := fmt.Sprint(o.GetKind(), o.GetNamespace(), o.GetName(), o.Object["rules"])
+		if done[key] {
+			continue
+		}
+		done[key] = true
 		if err := apply(t.Context(), operator, o); err != nil {
 			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
 			continue
