@@ -15,6 +15,7 @@ const (
 	kindPause         kind = "pause"
 	kindRuncw         kind = "runcw"
 	kindNodeInit      kind = "nodeinit"
+	kindNodeImage     kind = "node-image"
 	kindPilot         kind = "pilot-discovery"
 	kindAgent         kind = "pilot-agent"
 	kindIstioctl      kind = "istioctl"

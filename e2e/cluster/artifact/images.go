@@ -47,6 +47,8 @@ func (w *workshop) image(a Artifact) recipe {
 		return w.single(Artifact{kind: kindEcho}, image{Tags: []string{EchoImageName}, User: nobody})
 	case kindLoadImage:
 		return w.single(Artifact{kind: kindLoad}, image{Tags: []string{LoadImageName}, User: nobody})
+	case kindNodeImage:
+		return w.node(v)
 	case kindOperatorImage:
 		return w.single(Artifact{kind: kindOperator}, image{Tags: []string{OperatorImageName}, User: nobody})
 	}

@@ -64,7 +64,7 @@ func (a Artifact) check() error {
 	var known []string
 	var thing string
 	switch a.kind {
-	case kindKube, kindKubeadm, kindKubeImage, kindEtcdImage, kindCoreDNSImage, kindPauseImage:
+	case kindKube, kindKubeadm, kindKubeImage, kindEtcdImage, kindCoreDNSImage, kindPauseImage, kindNodeImage:
 		thing, known = "Kubernetes", KubeVersions()
 	case kindPilot, kindAgent, kindPilotImage, kindProxyImage, kindBootstrap:
 		thing, known = "Istio", IstioVersions()

@@ -56,6 +56,7 @@ var estimates = map[kind]time.Duration{
 	kindEtcdImage:     time.Second,
 	kindCoreDNSImage:  time.Second,
 	kindPauseImage:    time.Second,
+	kindNodeImage:     8 * time.Second,
 	kindPilotImage:    time.Second,
 	kindProxyImage:    time.Second,
 	kindEchoImage:     time.Second,

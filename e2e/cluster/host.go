@@ -1,0 +1,301 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// hostState is what an engine changes on the host, as it was before.
+type hostState struct {
+	ForwardPolicy string   `json:"forwardPolicy"`
+	IPForward     string   `json:"ipForward"`
+	Links         []string `json:"links"`
+}
+
+const (
+	ipForward  = "/proc/sys/net/ipv4/ip_forward"
+	cgroupRoot = "/sys/fs/cgroup"
+	beforeFile = "before.json"
+)
+
+func rememberHost(dir string) error {
+	forward, err := os.ReadFile(ipForward)
+	if err != nil {
+		return err
+	}
+	policy := "ACCEPT"
+	rules, err := iptables("filter", "-S", "FORWARD")
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(rules, "-P FORWARD DROP") {
+		policy = "DROP"
+	}
+	links, err := bridges()
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(hostState{ForwardPolicy: policy, IPForward: strings.TrimSpace(string(forward)), Links: links})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, beforeFile), raw, 0o600)
+}
+
+// restoreHost puts back what rememberHost saw.
+func restoreHost(dir string) error {
+	raw, err := os.ReadFile(filepath.Join(dir, beforeFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no engine was started from here
+	}
+	if err != nil {
+		return err
+	}
+	var before hostState
+	if err := json.Unmarshal(raw, &before); err != nil {
+		return err
+	}
+	if err := removeRules(); err != nil {
+		return err
+	}
+	if _, err := iptables("filter", "-P", "FORWARD", before.ForwardPolicy); err != nil {
+		return err
+	}
+	links, err := bridges()
+	if err != nil {
+		return err
+	}
+	for _, name := range links {
+		if slices.Contains(before.Links, name) {
+			continue
+		}
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkDel(link); err != nil {
+			return fmt.Errorf("removing link %s: %w", name, err)
+		}
+	}
+	return os.WriteFile(ipForward, []byte(before.IPForward), 0o644)
+}
+
+func iptables(table string, args ...string) (string, error) {
+	out, err := exec.Command("iptables", append([]string{"-w", "-t", table}, args...)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("iptables -t %s %s: %w: %s", table, strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return string(out), nil
+}
+
+// bridges are links that a Docker engine makes.
+func bridges() ([]string, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range links {
+		if name := l.Attrs().Name; name == "docker0" || l.Type() == "bridge" && strings.HasPrefix(name, "br-") {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// removeRules removes the chains of a Docker engine and every rule that speaks of them or of its links.
+func removeRules() error {
+	for _, table := range []string{"filter", "nat"} {
+		listed, err := iptables(table, "-S")
+		if err != nil {
+			return err
+		}
+		var chains []string
+		for _, line := range strings.Split(listed, "\n") {
+			fields := strings.Fields(line)
+			switch {
+			case len(fields) == 2 && fields[0] == "-N" && strings.HasPrefix(fields[1], "DOCKER"):
+				chains = append(chains, fields[1])
+			case len(fields) > 2 && fields[0] == "-A" && ofEngine(line):
+				fields[0] = "-D"
+				if _, err := iptables(table, fields...); err != nil {
+					return err
+				}
+			}
+		}
+		for _, flag := range []string{"-F", "-X"} {
+			for _, chain := range chains {
+				if _, err := iptables(table, flag, chain); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func ofEngine(rule string) bool {
+	return strings.Contains(rule, "DOCKER") || strings.Contains(rule, "docker0") || strings.Contains(rule, " br-")
+}
+
+// closeWayOut refuses whatever a container sends towards the outside.
+func closeWayOut() error {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if r.Dst != nil && r.Dst.IP != nil && !r.Dst.IP.IsUnspecified() {
+			continue
+		}
+		link, err := netlink.LinkByIndex(r.LinkIndex)
+		if err != nil {
+			return err
+		}
+		rule := []string{"DOCKER-USER", "-o", link.Attrs().Name, "-j", "REJECT"}
+		if _, err := iptables("filter", append([]string{"-C"}, rule...)...); err == nil {
+			continue
+		}
+		if _, err := iptables("filter", append([]string{"-I"}, rule...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endProcesses ends, by its own number, every process whose command line names a folder below dir.
+func endProcesses(dir string) error {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		command, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err == nil && bytes.Contains(command, []byte(dir+"/")) && ofEngineProgram(command) {
+			pids = append(pids, pid)
+		}
+	}
+	for _, pid := range pids {
+		// A shim takes its containers with it only when asked kindly; what is in them ends with their first process.
+		for _, child := range descendants(pid) {
+			_ = syscall.Kill(child, syscall.SIGKILL)
+		}
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for _, pid := range pids {
+		for syscall.Kill(pid, 0) == nil && !zombie(pid) {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("process %d does not end: end it by hand (kill -9 %d)", pid, pid)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// ofEngineProgram keeps a shell or an editor that only looks at the folder alive.
+func ofEngineProgram(command []byte) bool {
+	program, _, _ := bytes.Cut(command, []byte{0})
+	name := filepath.Base(string(program))
+	return name == "dockerd" || name == "containerd" || strings.HasPrefix(name, "containerd-shim")
+}
+
+// descendants of a process, the deepest first.
+func descendants(pid int) []int {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, text := range strings.Fields(string(raw)) {
+		child, err := strconv.Atoi(text)
+		if err != nil {
+			continue
+		}
+		out = append(out, append(descendants(child), child)...)
+	}
+	return out
+}
+
+// unmountBelow unmounts everything below a folder, the innermost first.
+func unmountBelow(dir string) error {
+	raw, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var points []string
+	for _, line := range strings.Split(string(raw), "\n") {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+			points = append(points, fields[4])
+		}
+	}
+	slices.Reverse(points)
+	for _, point := range points {
+		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmounting %s: %w", point, err)
+		}
+	}
+	return nil
+}
+
+// engineCgroups are the groups that a Docker engine makes for its containers.
+func engineCgroups() ([]string, error) {
+	found, err := filepath.Glob(filepath.Join(cgroupRoot, "*", "docker"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(cgroupRoot, "docker")); err == nil {
+		found = append(found, filepath.Join(cgroupRoot, "docker"))
+	}
+	return found, nil
+}
+
+// removeCgroups removes these groups and those below them where nothing runs in them any more.
+func removeCgroups() error {
+	groups, err := engineCgroups()
+	if err != nil {
+		return err
+	}
+	for _, group := range groups {
+		var dirs []string
+		err := filepath.WalkDir(group, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil // groups come and go while they are walked
+		})
+		if err != nil {
+			return err
+		}
+		slices.Reverse(dirs)
+		for _, dir := range dirs {
+			if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) {
+				return fmt.Errorf("removing cgroup %s: %w", dir, err)
+			}
+		}
+	}
+	return nil
+}

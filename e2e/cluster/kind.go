@@ -1,0 +1,258 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
+	kind "sigs.k8s.io/kind/pkg/cluster"
+	"sigs.k8s.io/kind/pkg/cluster/nodes"
+	"sigs.k8s.io/kind/pkg/log"
+
+	"github.com/meshwright/meshwright/e2e/cluster/artifact"
+)
+
+func newProvider(progress artifact.Progress) *kind.Provider {
+	return kind.NewProvider(kind.ProviderWithDocker(), kind.ProviderWithLogger(logger{progress}))
+}
+
+// logger hands kind's warnings on; its progress is told by ours.
+type logger struct{ progress artifact.Progress }
+
+func (l logger) Warn(message string)           { l.progress.Say("kind: " + message) }
+func (l logger) Warnf(format string, a ...any) { l.Warn(fmt.Sprintf(format, a...)) }
+func (l logger) Error(message string)          { l.Warn(message) }
+func (l logger) Errorf(format string, a ...any) {
+	l.Warn(fmt.Sprintf(format, a...))
+}
+func (l logger) V(log.Level) log.InfoLogger { return log.NoopInfoLogger{} }
+
+// auditPolicy has every request written once, when it is answered.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+`
+
+// podNetworkConfig is the node's whole network plugin: a veth pair for each pod and routes, with no daemon.
+const podNetworkConfig = `{"cniVersion": "0.3.1", "name": "meshwright", "plugins": [
+  {"type": "ptp", "ipMasq": false, "ipam": {"type": "host-local", "dataDir": "/run/cni-ipam-state",
+    "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}
+]}
+`
+
+// createNodes has kind make the cluster and waits until it can be used.
+func (c *Cluster) createNodes(ctx context.Context) (err error) {
+	end := c.progress.Begin(fmt.Sprintf("starting Kubernetes %s", c.record.Kubernetes), 20*time.Second)
+	defer func() { end(err) }()
+	config, err := c.config()
+	if err != nil {
+		return err
+	}
+	err = c.provider.Create(c.record.Name,
+		kind.CreateWithV1Alpha4Config(config),
+		kind.CreateWithNodeImage(c.record.NodeImage),
+		kind.CreateWithKubeconfigPath(c.Kubeconfig()),
+		kind.CreateWithWaitForReady(2*time.Minute),
+		kind.CreateWithDisplayUsage(false),
+		kind.CreateWithDisplaySalutation(false),
+	)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	return c.settled(ctx)
+}
+
+// config of kind, and the files that it mounts.
+func (c *Cluster) config() (*v1alpha4.Cluster, error) {
+	audit := filepath.Dir(c.AuditLog())
+	if err := os.MkdirAll(audit, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(audit, "policy.yaml"), []byte(auditPolicy), 0o644); err != nil {
+		return nil, err
+	}
+	patch, err := auditPatch(c.record.Kubernetes)
+	if err != nil {
+		return nil, err
+	}
+	node := v1alpha4.Node{
+		Role:        v1alpha4.ControlPlaneRole,
+		ExtraMounts: []v1alpha4.Mount{{HostPath: audit, ContainerPath: "/audit"}},
+	}
+	config := &v1alpha4.Cluster{
+		TypeMeta: v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"},
+		Networking: v1alpha4.Networking{
+			APIServerAddress: "127.0.0.1", IPFamily: v1alpha4.IPv4Family, PodSubnet: c.record.podNetwork(), ServiceSubnet: "10.96.0.0/16",
+		},
+		KubeadmConfigPatches: []string{patch},
+	}
+	if c.record.Source == ImagesBuild {
+		network := filepath.Join(c.dir, "network.conflist")
+		if err := os.WriteFile(network, fmt.Appendf(nil, podNetworkConfig, c.record.nodeNetwork()), 0o644); err != nil {
+			return nil, err
+		}
+		node.ExtraMounts = append(node.ExtraMounts, v1alpha4.Mount{HostPath: network, ContainerPath: "/etc/cni/net.d/10-meshwright.conflist"})
+		config.Networking.DisableDefaultCNI = true
+		config.FeatureGates = map[string]bool{"KubeletInUserNamespace": true} // the kubelet does without what the machine withholds
+	}
+	config.Nodes = []v1alpha4.Node{node}
+	return config, nil
+}
+
+// auditPatch makes the API server write its audit log. kind writes kubeadm's v1beta3 below Kubernetes 1.36, where arguments
+// are a map, and v1beta4 from there on, where they are a list.
+func auditPatch(kubernetes string) (string, error) {
+	v, err := semver.NewVersion(kubernetes)
+	if err != nil {
+		return "", fmt.Errorf("version of Kubernetes %q: %w", kubernetes, err)
+	}
+	args := "{audit-policy-file: /audit/policy.yaml, audit-log-path: /audit/audit.log}"
+	if v.Minor() >= 36 {
+		args = "[{name: audit-policy-file, value: /audit/policy.yaml}, {name: audit-log-path, value: /audit/audit.log}]"
+	}
+	return `kind: ClusterConfiguration
+apiServer:
+  extraArgs: ` + args + `
+  extraVolumes: [{name: audit, hostPath: /audit, mountPath: /audit, readOnly: false, pathType: DirectoryOrCreate}]
+`, nil
+}
+
+// settled waits until pods can be created and names be resolved: a node that is Ready proves neither.
+func (c *Cluster) settled(ctx context.Context) error {
+	config, err := c.RESTConfig()
+	if err != nil {
+		return err
+	}
+	config.Timeout = 5 * time.Second
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	for {
+		why := unsettled(ctx, client)
+		if why == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("is not ready: %w", why)
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func unsettled(ctx context.Context, client kubernetes.Interface) error {
+	if _, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{}); err != nil {
+		return err
+	}
+	all, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, n := range all.Items {
+		ready := false
+		for _, condition := range n.Status.Conditions {
+			ready = ready || condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue
+		}
+		if !ready {
+			return fmt.Errorf("node %s is not ready", n.Name)
+		}
+	}
+	dns, err := client.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, "coredns", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if dns.Status.AvailableReplicas == 0 {
+		return fmt.Errorf("CoreDNS has no replica that serves")
+	}
+	proxy, err := client.AppsV1().DaemonSets(metav1.NamespaceSystem).Get(ctx, "kube-proxy", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if proxy.Status.NumberReady == 0 || proxy.Status.NumberReady != proxy.Status.DesiredNumberScheduled {
+		return fmt.Errorf("kube-proxy runs on %d of %d nodes", proxy.Status.NumberReady, proxy.Status.DesiredNumberScheduled)
+	}
+	return nil
+}
+
+// node is the one node of the cluster.
+func (c *Cluster) node() (nodes.Node, error) {
+	all, err := c.provider.ListNodes(c.record.Name)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("cluster %s has no node", c.record.Name)
+	}
+	return all[0], nil
+}
+
+// Logs collects the logs of nodes and pods into a folder.
+func (c *Cluster) Logs(_ context.Context, dir string) error {
+	return c.provider.CollectLogs(c.record.Name, dir)
+}
+
+// RestartAPIServer ends the API server of the cluster, as an upgrade or a crash would, and waits until it answers again.
+func (c *Cluster) RestartAPIServer(ctx context.Context) error {
+	n, err := c.node()
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	list := n.CommandContext(ctx, "sh", "-c", "for p in /proc/[0-9]*; do echo ${p#/proc/} $(tr '\\0' ' ' <$p/cmdline); done")
+	if err := list.SetStdout(&out).Run(); err != nil {
+		return fmt.Errorf("looking for the API server: %w", err)
+	}
+	pid := ""
+	for _, line := range strings.Split(out.String(), "\n") {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == "kube-apiserver" {
+			pid = fields[0]
+		}
+	}
+	if pid == "" {
+		return fmt.Errorf("no API server runs in cluster %s", c.record.Name)
+	}
+	if err := n.CommandContext(ctx, "kill", "-9", pid).Run(); err != nil {
+		return fmt.Errorf("ending the API server: %w", err)
+	}
+	return c.settled(ctx)
+}
+
+// Connect routes the pod networks of two clusters to each other.
+func Connect(ctx context.Context, a, b *Cluster) error {
+	for _, pair := range [][2]*Cluster{{a, b}, {b, a}} {
+		from, err := pair[0].node()
+		if err != nil {
+			return err
+		}
+		to, err := pair[1].node()
+		if err != nil {
+			return err
+		}
+		address, _, err := to.IP()
+		if err != nil {
+			return err
+		}
+		err = from.CommandContext(ctx, "ip", "route", "replace", pair[1].record.nodeNetwork(), "via", address).Run()
+		if err != nil {
+			return fmt.Errorf("route from cluster %s to %s: %w", pair[0].record.Name, pair[1].record.Name, err)
+		}
+	}
+	return nil
+}
