@@ -31,7 +31,7 @@ test-unit: bundles ## Tests without a server
 
 .PHONY: test-api
 test-api: bundles ## Tests on a real kube-apiserver and etcd
-	assets="$$($(CLUSTER) envtest --print-dir)" && KUBEBUILDER_ASSETS="$$assets" $(GO) test -tags api $(API_PACKAGES)
+	assets="$$($(CLUSTER) envtest)" && KUBEBUILDER_ASSETS="$$assets" $(GO) test -tags api $(API_PACKAGES)
 
 # The packages that have tests of the build tag api.
 API_PACKAGES = $(addprefix ./,$(sort $(dir $(wildcard operator/*/*_api_test.go operator/*/*/*_api_test.go \
@@ -80,7 +80,7 @@ lint: ## golangci-lint (the first time it is built, which takes minutes)
 
 .PHONY: cluster-up
 cluster-up: ## A cluster with Istio's images to play with (NAME=mesh)
-	$(CLUSTER) up --name $(NAME)
+	$(CLUSTER) up --name $(NAME) --istio 1.28.2,1.29.1 --install-packages
 
 .PHONY: cluster-down
 cluster-down: ## Remove it and all it left on this machine (NAME=mesh)
