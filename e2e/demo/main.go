@@ -100,14 +100,18 @@ func sendRequests(ctx context.Context, env *framework.Env) (*framework.LoadResul
 	gateway := client.ObjectKey{Namespace: "istio-ingress", Name: "ingress"}
 	steps := []func() error{
 		func() error { return env.Namespace(ctx, "outside", nil) },
-		func() error { return env.Namespace(ctx, app.Namespace, map[string]string{framework.EnrollLabel: "default"}) },
+		func() error {
+			return env.Namespace(ctx, app.Namespace, map[string]string{framework.EnrollLabel: "default"})
+		},
 		func() error {
 			return env.WaitFor(ctx, "shop to be enrolled", env.NamespaceHasLabel(app.Namespace, "istio.io/rev", "1-29-1"))
 		},
 		func() error { return env.Deploy(ctx, app) },
 		func() error { return env.RequireMTLS(ctx, app.Namespace) },
 		func() error { return env.Expose(ctx, gateway, app) },
-		func() error { return env.WaitDeployment(ctx, client.ObjectKey{Namespace: app.Namespace, Name: app.Name}) },
+		func() error {
+			return env.WaitDeployment(ctx, client.ObjectKey{Namespace: app.Namespace, Name: app.Name})
+		},
 		func() error { return env.WaitServing(ctx, gateway) },
 	}
 	for _, step := range steps {

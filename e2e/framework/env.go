@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-logr/logr"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -18,6 +19,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/meshwright/meshwright/e2e/cluster"
 	"github.com/meshwright/meshwright/e2e/cluster/artifact"
@@ -63,6 +65,7 @@ type Options struct {
 // Start brings up the cluster, loads every image that a suite needs and installs the operator from config/default. A
 // cluster of that name which is up already is used again.
 func Start(ctx context.Context, opts Options) (*Env, error) {
+	log.SetLogger(logr.Discard()) // what the clients have to say, they say in errors
 	root, err := SourceRoot()
 	if err != nil {
 		return nil, err

@@ -76,7 +76,11 @@ func ValuesFile(dir string, values map[string]any) (string, error) {
 
 // Charts writes the charts of an Istio version below a folder, for the helm CLI, and returns the folder of each.
 func Charts(ctx context.Context, dir, version string, names ...string) (map[string]string, error) {
-	bundle, err := istio.Builtin().Get(ctx, version)
+	library, err := istio.Open(ctx, istio.Builtin())
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := library.Get(ctx, version)
 	if err != nil {
 		return nil, err
 	}
