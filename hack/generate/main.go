@@ -1,8 +1,9 @@
 // Copyright The Meshwright Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command generate writes what follows from the code: deep copies, CRDs, RBAC and the API reference. With -check it writes
-// nothing and fails when a committed file is not what it would write.
+// Command generate writes what follows from the code: deep copies, CRDs, RBAC, and the references of the API
+// and of conditions. With -check it writes nothing and
+// fails when a committed file is not what it would write.
 package main
 
 import (
@@ -59,6 +60,7 @@ const (
 	crdDir    = "config/crd"
 	roleFile  = "config/rbac/zz_generated_role.yaml"
 	reference = "docs/reference.md"
+	condition = "docs/conditions.md"
 )
 
 // generate makes all files, by their path below root.
@@ -84,6 +86,9 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 		return nil, err
 	}
 	files := map[string][]byte{roleFile: role.Bytes()}
+	if files[condition], err = conditions(filepath.Join(root, apiDir, "conditions.go")); err != nil {
+		return nil, err
+	}
 	if files[reference], err = os.ReadFile(page); err != nil {
 		return nil, err
 	}
