@@ -5,6 +5,7 @@ package istio
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,11 +48,11 @@ func ParseCatalogue(data []byte) (Catalogue, error) {
 			return nil, fmt.Errorf("catalogue: line %q: %s: %w", l.Name, field, err)
 		}
 		if _, again := out[l.Name]; again {
-			return fail("name", fmt.Errorf("twice"))
+			return fail("name", errors.New("twice"))
 		}
 		v, err := semver.NewVersion(l.Name)
 		if err != nil || version.LineOf(v) != l.Name {
-			return fail("name", fmt.Errorf("want major and minor, such as 1.29"))
+			return fail("name", errors.New("want major and minor, such as 1.29"))
 		}
 		line := version.Line{Name: l.Name, Approximate: l.Approximate, KnownBad: l.KnownBad}
 		if line.Released, err = time.Parse(time.DateOnly, l.Released); err != nil {

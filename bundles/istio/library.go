@@ -5,7 +5,9 @@ package istio
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -29,9 +31,7 @@ func Open(ctx context.Context, sources ...Source) (*Library, error) {
 		if err != nil {
 			return nil, err
 		}
-		for version, load := range index {
-			l.loads[version] = load
-		}
+		maps.Copy(l.loads, index)
 	}
 	for version := range l.loads {
 		v, err := semver.StrictNewVersion(version)
@@ -57,7 +57,7 @@ func (l *Library) Get(ctx context.Context, version string) (*Bundle, error) {
 	load, ok := l.loads[version]
 	if !ok {
 		if len(l.loads) == 0 {
-			return nil, fmt.Errorf("this build holds no charts at all: run make bundles before building")
+			return nil, errors.New("this build holds no charts at all: run make bundles before building")
 		}
 		return nil, fmt.Errorf("no bundle of Istio %s", version)
 	}

@@ -63,16 +63,23 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("installation").
 		For(&v1alpha1.MeshInstallation{}).
-		Watches(&v1alpha1.MeshRevision{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-			return requestFor(o.(*v1alpha1.MeshRevision).Spec.Mesh)
-		})).
-		Watches(&v1alpha1.MeshGateway{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-			return requestFor(o.(*v1alpha1.MeshGateway).Spec.Mesh)
-		})).
+		Watches(&v1alpha1.MeshRevision{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
+		Watches(&v1alpha1.MeshGateway{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
 		Watches(&corev1.Namespace{}, every, builder.OnlyMetadata).
 		WatchesRawSource(r.Owned.Source(r.ofObject)).
 		WatchesRawSource(source.Channel(r.Proxies, every)).
 		Complete(r)
+}
+
+// meshOf maps what belongs to one mesh.
+func meshOf(_ context.Context, o client.Object) []reconcile.Request {
+	switch part := o.(type) {
+	case *v1alpha1.MeshRevision:
+		return requestFor(part.Spec.Mesh)
+	case *v1alpha1.MeshGateway:
+		return requestFor(part.Spec.Mesh)
+	}
+	return nil
 }
 
 func requestFor(mesh string) []reconcile.Request {

@@ -4,11 +4,11 @@
 package installation
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -87,7 +87,7 @@ func reasonOf(target error, all error) string {
 		return v1alpha1.ReasonVersionChange
 	case errors.As(target, &unavailable):
 		return v1alpha1.ReasonVersionUnavailable
-	case bytes.Contains([]byte(all.Error()), []byte("unsupportedKubernetes")):
+	case strings.Contains(all.Error(), "unsupportedKubernetes"):
 		return v1alpha1.ReasonUnsupportedKubernetes
 	}
 	return v1alpha1.ReasonInvalidSpec
@@ -141,7 +141,7 @@ func (r *Reconciler) freeze(ctx context.Context, s *scope, request render.Reques
 	objects, err := render.ControlPlane(request)
 	if err != nil {
 		// What the chart refuses (its schema, a profile that it does not know) only another spec can mend.
-		return stalled(v1alpha1.ReasonInvalidSpec, "spec.controlPlane.values: "+err.Error()), nil
+		return stalled(v1alpha1.ReasonInvalidSpec, "spec.controlPlane.values: "+err.Error()), nil //nolint:nilerr // it is in the status
 	}
 	packed, err := render.Pack(objects)
 	if err != nil {

@@ -190,7 +190,7 @@ func (r *Reconciler) count(ctx context.Context, s *scope) (v1alpha1.DataPlaneSta
 		out.Proxies = append(out.Proxies, v1alpha1.RevisionProxies{Revision: revision, Count: count})
 	}
 	slices.SortFunc(out.Proxies, func(a, b v1alpha1.RevisionProxies) int { return strings.Compare(a.Revision, b.Revision) })
-	out.Namespaces = int32(len(members))
+	out.Namespaces = int32(len(members)) //nolint:gosec // a cluster has fewer
 	out.Outdated, out.OutdatedExamples = counts.Outdated, counts.Examples
 	out.Summary = fmt.Sprintf("%d/%d", counts.Current, counts.Current+counts.Outdated)
 	return out, nil

@@ -68,9 +68,11 @@ func layerOf(pkg string) int {
 }
 
 type listed struct {
-	ImportPath, Dir string
-	Imports, Deps   []string
-	GoFiles         []string
+	ImportPath string   `json:"ImportPath"`
+	Dir        string   `json:"Dir"`
+	Imports    []string `json:"Imports"`
+	Deps       []string `json:"Deps"`
+	GoFiles    []string `json:"GoFiles"`
 }
 
 // list asks go about packages of this module, by patterns relative to its root.

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -93,7 +94,7 @@ func Everything(ctx context.Context) ([]*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	if len(library.Versions()) == 0 {
-		return nil, fmt.Errorf("no charts are built in: run make bundles first")
+		return nil, errors.New("no charts are built in: run make bundles first")
 	}
 	var all []*unstructured.Unstructured
 	for _, v := range library.Versions() {

@@ -172,12 +172,7 @@ func (m Mesh) member(all map[string]string) bool {
 	if rev == m.Revision || rev == "default" && m.Default {
 		return true
 	}
-	for _, tag := range m.Tags {
-		if rev == tag {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(m.Tags, rev)
 }
 
 var labelPath = fieldpath.MakePathOrDie("metadata", "labels", RevisionLabel)

@@ -13,7 +13,6 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -42,7 +41,7 @@ func newClient(config *rest.Config, options client.Options) (client.Client, erro
 		return nil, err
 	}
 	consistent := *options.Cache
-	consistent.EnableReadYourWritesConsistency = ptr.To(true)
+	consistent.EnableReadYourWritesConsistency = new(true)
 	options.Cache = &consistent
 	own, err := client.New(config, options)
 	if err != nil {

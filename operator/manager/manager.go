@@ -21,7 +21,6 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -147,7 +146,7 @@ func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctr
 			},
 		},
 		Controller: crconfig.Controller{
-			EnableWarmup:          ptr.To(true), // every replica watches: its webhook reads, and the next leader knows the world already
+			EnableWarmup:          new(true), // every replica watches: its webhook reads, and the next leader knows the world already
 			ReconciliationTimeout: reconcileTimeout,
 		},
 		MapperProvider: newMapper,

@@ -4,8 +4,8 @@
 package manager
 
 import (
+	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"strings"
 
@@ -52,7 +52,7 @@ func (o *Options) Bind(flags *flag.FlagSet) {
 // Validate says what is missing.
 func (o *Options) Validate() error {
 	if o.Namespace == "" {
-		return fmt.Errorf("--namespace is empty: set it, or POD_NAMESPACE, to the namespace the operator runs in")
+		return errors.New("--namespace is empty: set it, or POD_NAMESPACE, to the namespace the operator runs in")
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func (k *Keeper) Start(ctx context.Context) error {
 		wait := interval
 		if err := k.ensure(ctx); err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // the operator ends
 			}
 			log.Error(err, "keeping the webhook's certificate; trying again", "after", retry)
 			wait = retry

@@ -10,6 +10,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -49,13 +50,13 @@ func main() {
 	}
 	for _, module := range modules {
 		version := strings.TrimPrefix(filepath.Base(module), "istio-")
-		if err := bundle(module, version, filepath.Join(root, "builtin", "istio-"+version+".tgz")); err != nil {
+		if err := bundle(context.Background(), module, version, filepath.Join(root, "builtin", "istio-"+version+".tgz")); err != nil {
 			log.Fatalf("bundle of Istio %s: %v", version, err)
 		}
 	}
 }
 
-func bundle(module, version, out string) error {
+func bundle(ctx context.Context, module, version, out string) error {
 	key, err := keyOf(module)
 	if err != nil {
 		return err
@@ -69,7 +70,7 @@ func bundle(module, version, out string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	run := exec.Command("go", "run", "-mod=readonly", ".", dir)
+	run := exec.CommandContext(ctx, "go", "run", "-mod=readonly", ".", dir)
 	run.Dir = module
 	run.Stderr = os.Stderr
 	if err := run.Run(); err != nil {
