@@ -159,13 +159,24 @@ func unknown(path *field.Path, values, known map[string]any) (warnings []string)
 	return warnings
 }
 
-// nearest is the most similar of the candidates, empty when none is similar.
+// nearest is the most similar of the candidates, empty when none is similar. Of equally similar ones, one of the same letters
+// wins: swapped letters are the commonest slip.
 func nearest(word string, candidates []string) string {
 	best, score := "", 0.6
 	for _, c := range candidates {
-		if s := levenshtein.Similarity(strings.ToLower(word), strings.ToLower(c), nil); s > score {
+		s := levenshtein.Similarity(strings.ToLower(word), strings.ToLower(c), nil)
+		if letters(word) == letters(c) {
+			s += 0.1
+		}
+		if s > score {
 			best, score = c, s
 		}
 	}
 	return best
+}
+
+func letters(word string) string {
+	all := strings.Split(strings.ToLower(word), "")
+	slices.Sort(all)
+	return strings.Join(all, "")
 }

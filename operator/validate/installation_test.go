@@ -1,0 +1,258 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package validate
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/version"
+)
+
+// raw is a free-form field as a user would write it, in JSON.
+func raw(text string) *apiextensionsv1.JSON { return &apiextensionsv1.JSON{Raw: []byte(text)} }
+
+func mesh(change func(*v1alpha1.MeshInstallation)) *v1alpha1.MeshInstallation {
+	m := &v1alpha1.MeshInstallation{
+		ObjectMeta: metav1.ObjectMeta{Name: "default"},
+		Spec:       v1alpha1.MeshInstallationSpec{Version: "1.29", Namespace: "istio-system"},
+	}
+	if change != nil {
+		change(m)
+	}
+	return m
+}
+
+func world(change func(*Facts)) Facts {
+	f := Facts{
+		Now:        time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC),
+		Kubernetes: semver.MustParse("1.34.4"),
+		Lines: map[string]version.Line{
+			"1.26": {Name: "1.26", KubernetesMin: 29, KubernetesMax: 33, EndOfLife: time.Date(2025, 12, 22, 0, 0, 0, 0, time.UTC)},
+			"1.29": {Name: "1.29", KubernetesMin: 31, KubernetesMax: 35, KnownBad: map[string]string{"1.29.0": "it loses leaves"}},
+		},
+		KnownValues: func(*semver.Version, string) map[string]any {
+			return map[string]any{
+				"autoscaleMin": 1, "autoscaleMax": 5, "podAnnotations": map[string]any{"a": "b"},
+				"global": map[string]any{"proxy": map[string]any{"image": "proxyv2", "logLevel": "warning"}},
+			}
+		},
+	}
+	for _, v := range []string{"1.26.1", "1.29.0", "1.29.1", "1.31.0"} {
+		f.Available = append(f.Available, semver.MustParse(v))
+	}
+	if change != nil {
+		change(&f)
+	}
+	return f
+}
+
+func other(change func(*v1alpha1.MeshInstallation)) func(*Facts) {
+	m := mesh(func(m *v1alpha1.MeshInstallation) {
+		m.Name, m.Spec.Namespace, m.Spec.DefaultRevision, m.Spec.Version = "other", "other-system", v1alpha1.DefaultRevisionLeave, "1.31"
+	})
+	change(m)
+	return func(f *Facts) { f.Installations = append(f.Installations, *m) }
+}
+
+// Each row is a mistake; the error names the field and the remedy.
+func TestMistakesAreNamed(t *testing.T) {
+	for _, tc := range []struct {
+		reason string
+		mesh   func(*v1alpha1.MeshInstallation)
+		facts  func(*Facts)
+		want   []string
+	}{
+		{"malformed", func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "latest" }, nil, []string{"spec.version", "1.29.1"}},
+		{"nobody has it", func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.29.9" }, nil, []string{"spec.version", "1.29.1, 1.29.0"}},
+		{
+			"Kubernetes is too new for it", func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.26" }, nil,
+			[]string{"spec.version", "1.29 to 1.33", "1.34", "spec.upgrade.unsupportedKubernetes"},
+		},
+		{"known to be bad", func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.29.0" }, nil, []string{"spec.version", "loses leaves"}},
+		{
+			"another version than the installed one", nil, func(f *Facts) { f.Installed = semver.MustParse("1.28.2") },
+			[]string{"spec.version", "1.28.2", "does not move"},
+		},
+		{
+			"the namespace of another mesh", nil, other(func(m *v1alpha1.MeshInstallation) { m.Spec.Namespace = "istio-system" }),
+			[]string{"spec.namespace", "MeshInstallation other", "choose another"},
+		},
+		{
+			"two defaults", nil, other(func(m *v1alpha1.MeshInstallation) { m.Spec.DefaultRevision = v1alpha1.DefaultRevisionClaim }),
+			[]string{"spec.defaultRevision", "MeshInstallation other", "Leave"},
+		},
+		{
+			"the tag of another mesh", func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "prod"}} },
+			other(func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "prod"}} }),
+			[]string{"spec.tags[0].name", "MeshInstallation other"},
+		},
+		{
+			"the revision that another mesh has", nil, other(func(m *v1alpha1.MeshInstallation) { m.Status.StableRevision = "1-29-1" }),
+			[]string{"spec.version", "1-29-1", "MeshInstallation other"},
+		},
+		{
+			"the revision that another mesh is about to have", nil, other(func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.29" }),
+			[]string{"spec.version", "1-29-1", "MeshInstallation other"},
+		},
+		{
+			"the gateway of another mesh", func(m *v1alpha1.MeshInstallation) { m.Spec.Gateways = []v1alpha1.Gateway{{Name: "a", Namespace: "b"}} },
+			other(func(m *v1alpha1.MeshInstallation) { m.Spec.Gateways = []v1alpha1.Gateway{{Name: "a", Namespace: "b"}} }),
+			[]string{"spec.gateways[0]", "MeshInstallation other"},
+		},
+		{
+			"the gateway of a team", func(m *v1alpha1.MeshInstallation) { m.Spec.Gateways = []v1alpha1.Gateway{{Name: "a", Namespace: "b"}} },
+			func(f *Facts) {
+				f.Gateways = []v1alpha1.MeshGateway{{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "b"}}}
+			},
+			[]string{"spec.gateways[0]", "somebody else"},
+		},
+		{
+			"a gateway in the system", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Gateways = []v1alpha1.Gateway{{Name: "a", Namespace: "kube-system"}}
+			}, nil,
+			[]string{"spec.gateways[0].namespace", "of the gateway's own"},
+		},
+		{
+			"a selector that selects nothing sensible",
+			func(m *v1alpha1.MeshInstallation) {
+				m.Spec.DataPlane.NamespaceSelector = &metav1.LabelSelector{
+					MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Sometimes"}},
+				}
+			}, nil, []string{"spec.dataPlane.namespaceSelector", "Sometimes"},
+		},
+		{
+			"values that are no map", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`[1]`) }, nil,
+			[]string{"spec.controlPlane.values", "map"},
+		},
+		{
+			"the revision as a value", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`{"revision":"mine"}`) }, nil,
+			[]string{"spec.controlPlane.values.revision", "spec.version"},
+		},
+		{
+			"the namespace as a value", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.Values = raw(`{"global":{"istioNamespace":"mine"}}`)
+			}, nil, []string{"spec.controlPlane.values.global.istioNamespace", "spec.namespace"},
+		},
+		{
+			"the charts' own defaults as a way around", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.Values = raw(`{"_internal_defaults_do_not_set":{"revision":"mine"}}`)
+			}, nil, []string{"_internal_defaults_do_not_set"},
+		},
+		{
+			"mesh configuration as a value", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`{"meshConfig":{}}`) }, nil,
+			[]string{"spec.controlPlane.values.meshConfig", "spec.controlPlane.meshConfig"},
+		},
+		{
+			"an unknown field of the mesh configuration",
+			func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.MeshConfig = raw(`{"accessLogFiel":"/dev/stdout"}`)
+			}, nil,
+			[]string{"spec.controlPlane.meshConfig.accessLogFiel", `"accessLogFile"`},
+		},
+		{
+			"an unknown field deep in the mesh configuration",
+			func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.MeshConfig = raw(`{"defaultConfig":{"tracing":{"zipkinn":{}}}}`)
+			}, nil, []string{"meshConfig.defaultConfig.tracing.zipkinn", `"zipkin"`},
+		},
+		{
+			"a duration that is none",
+			func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.MeshConfig = raw(`{"connectTimeout":"soon"}`) }, nil,
+			[]string{"spec.controlPlane.meshConfig", "connectTimeout"},
+		},
+		{
+			"a gateway without a Service", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Gateways = []v1alpha1.Gateway{{Name: "a", Namespace: "b", Values: raw(`{"service":{"type":"None"}}`)}}
+			}, nil, []string{"spec.gateways[0].values.service.type", "ClusterIP"},
+		},
+		{
+			"a gateway of another name", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Gateways = []v1alpha1.Gateway{{Name: "a", Namespace: "b", Values: raw(`{"name":"c"}`)}}
+			}, nil, []string{"spec.gateways[0].values.name"},
+		},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			errs, _ := Installation(mesh(tc.mesh), world(tc.facts))
+			if len(errs) == 0 {
+				t.Fatal("nothing was found wrong")
+			}
+			text := errs.ToAggregate().Error()
+			for _, want := range tc.want {
+				if !strings.Contains(text, want) {
+					t.Errorf("the error does not say %q: %s", want, text)
+				}
+			}
+		})
+	}
+}
+
+// What is right is accepted, with a warning where a user may have meant something else.
+func TestWhatIsAccepted(t *testing.T) {
+	for _, tc := range []struct {
+		reason string
+		mesh   func(*v1alpha1.MeshInstallation)
+		facts  func(*Facts)
+		warn   string
+	}{
+		{"the least", nil, nil, ""},
+		{"another mesh beside", nil, other(func(*v1alpha1.MeshInstallation) {}), ""},
+		{
+			"an unsupported Kubernetes that is accepted by name",
+			func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Version, m.Spec.Upgrade.UnsupportedKubernetes = "1.26", v1alpha1.UnsupportedKubernetesAccept
+			}, nil, "1.29 to 1.33",
+		},
+		{
+			"an installed mesh beneath which Kubernetes moved", func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.26" },
+			func(f *Facts) { f.Installed = semver.MustParse("1.26.1") }, "",
+		},
+		{"a line that nothing is known of", func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.31" }, nil, "nothing is known"},
+		{
+			"a value with a slip", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`{"autoscaleMni":2}`) }, nil,
+			`spec.controlPlane.values.autoscaleMni: the chart does not know this value; did you mean "autoscaleMin"?`,
+		},
+		{
+			"a slip further down", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.Values = raw(`{"global":{"proxy":{"loglevel":"debug"}}}`)
+			}, nil, `did you mean "logLevel"?`,
+		},
+		{
+			"annotations are free", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.Values = raw(`{"podAnnotations":{"example.com/x":"y"}}`)
+			}, nil, "",
+		},
+		{
+			"a mesh configuration", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.MeshConfig = raw(`{"accessLogFile":"/dev/stdout","connectTimeout":"5s","defaultConfig":{"proxyMetadata":{"A":"b"}}}`)
+			}, nil, "",
+		},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			errs, warnings := Installation(mesh(tc.mesh), world(tc.facts))
+			if len(errs) > 0 {
+				t.Fatal(errs.ToAggregate())
+			}
+			text := strings.Join(warnings, "\n")
+			if tc.warn == "" && text != "" || !strings.Contains(text, tc.warn) {
+				t.Errorf("warnings = %q, want %q", text, tc.warn)
+			}
+		})
+	}
+}
+
+// A new catalogue moves nothing: what is installed stays while it is meant, also when it can't be had any more.
+func TestTargetIsSticky(t *testing.T) {
+	f := world(func(f *Facts) { f.Installed = semver.MustParse("1.29.0") })
+	got, err := Target(mesh(nil), f)
+	if err != nil || got.String() != "1.29.0" {
+		t.Errorf("target = %v, %v, want the installed 1.29.0", got, err)
+	}
+}
