@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	kind "sigs.k8s.io/kind/pkg/cluster"
@@ -123,8 +124,12 @@ func open(ctx context.Context, name string, e *engine, progress artifact.Progres
 	return c, nil
 }
 
-// answers says whether a cluster that was ready once is so now; its containers may be starting again.
+// answers says whether a cluster that was ready once is so now. Its pods may be starting again and are waited for; where
+// nothing listens, no node runs, and there is nothing to wait for.
 func (c *Cluster) answers(ctx context.Context) error {
+	if err := c.look(ctx); err == nil || errors.Is(err, unix.ECONNREFUSED) {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return c.settled(ctx)
@@ -261,8 +266,8 @@ func List(ctx context.Context) ([]Status, error) {
 		if r.Ready {
 			c := &Cluster{record: r, dir: dir}
 			s.State, s.Kubeconfig = "ready", c.Kubeconfig()
-			if err := c.answers(ctx); err != nil {
-				s.State = err.Error()
+			if err := c.look(ctx); err != nil {
+				s.State = "does not answer: " + err.Error()
 			}
 		}
 		out = append(out, s)

@@ -135,17 +135,8 @@ apiServer:
 
 // settled waits until pods can be created and names be resolved: a node that is Ready proves neither.
 func (c *Cluster) settled(ctx context.Context) error {
-	config, err := c.RESTConfig()
-	if err != nil {
-		return err
-	}
-	config.Timeout = 5 * time.Second
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
 	for {
-		why := unsettled(ctx, client)
+		why := c.look(ctx)
 		if why == nil {
 			return nil
 		}
@@ -157,7 +148,17 @@ func (c *Cluster) settled(ctx context.Context) error {
 	}
 }
 
-func unsettled(ctx context.Context, client kubernetes.Interface) error {
+// look says what keeps the cluster from being used, at this moment.
+func (c *Cluster) look(ctx context.Context) error {
+	config, err := c.RESTConfig()
+	if err != nil {
+		return err
+	}
+	config.Timeout = time.Second
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
 	if _, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{}); err != nil {
 		return err
 	}
@@ -201,11 +202,6 @@ func (c *Cluster) node() (nodes.Node, error) {
 		return nil, fmt.Errorf("cluster %s has no node", c.record.Name)
 	}
 	return all[0], nil
-}
-
-// Logs collects the logs of nodes and pods into a folder.
-func (c *Cluster) Logs(_ context.Context, dir string) error {
-	return c.provider.CollectLogs(c.record.Name, dir)
 }
 
 // RestartAPIServer ends the API server of the cluster, as an upgrade or a crash would, and waits until it answers again.

@@ -148,5 +148,13 @@ func (e *Env) WithoutWebhook(ctx context.Context) (restore func() error, err err
 	if err := e.Client.Delete(ctx, &webhook); err != nil {
 		return nil, err
 	}
+	// The API server learns of it a moment later: what only the webhook refuses must pass first.
+	err = e.WaitFor(ctx, "the webhook not to be asked any more", func(ctx context.Context) (bool, string, error) {
+		err := e.Client.Create(ctx, Mesh("probe", "1.29.99"), client.DryRunAll)
+		return err == nil, "", err
+	})
+	if err != nil {
+		return nil, err
+	}
 	return func() error { return e.InstallOperator(context.Background()) }, nil
 }

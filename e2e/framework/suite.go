@@ -36,6 +36,10 @@ func mainWithCluster(m *testing.M, set func(*Env), istio []string) int {
 		fmt.Fprintln(os.Stderr, "the cluster of this suite:", err)
 		return 1
 	}
+	if err := env.removeLeftovers(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	set(env)
 	code := m.Run()
 	if code != 0 {
@@ -46,6 +50,21 @@ func mainWithCluster(m *testing.M, set func(*Env), istio []string) int {
 		fmt.Fprintln(os.Stderr, "logs of the cluster:", dir)
 	}
 	return code
+}
+
+// removeLeftovers removes the meshes that an interrupted run left in a cluster which is used again.
+func (e *Env) removeLeftovers(ctx context.Context) error {
+	var meshes v1alpha1.MeshInstallationList
+	if err := e.Client.List(ctx, &meshes); err != nil {
+		return err
+	}
+	for _, mesh := range meshes.Items {
+		e.Progress.Say("removing mesh " + mesh.Name + ", which an earlier run left")
+		if err := e.Remove(ctx, mesh.Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Install creates a mesh, waits until it is Ready, and removes it with all that belongs to it when the test ends.

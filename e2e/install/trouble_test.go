@@ -38,7 +38,7 @@ func TestPodsOwnReasons(t *testing.T) {
 		"istiod crashes": {
 			breakMesh: func(m *v1alpha1.MeshInstallation) {
 				values := framework.ControlPlaneValues()
-				values["extraContainerArgs"] = []any{"--no-such-flag"}
+				values["extraContainerArgs"] = []any{"--keepaliveMaxServerConnectionAge=never"} // no duration
 				m.Spec.ControlPlane.Values = framework.Values(values)
 			},
 			condition: v1alpha1.ConditionControlPlaneReady, want: "CrashLoopBackOff",

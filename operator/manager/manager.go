@@ -148,6 +148,7 @@ func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctr
 		Controller: crconfig.Controller{
 			EnableWarmup:          new(true), // every replica watches: its webhook reads, and the next leader knows the world already
 			ReconciliationTimeout: reconcileTimeout,
+			SkipNameValidation:    new(true), // a process may run one operator after the other
 		},
 		MapperProvider: newMapper,
 		NewClient:      newClient,

@@ -15,6 +15,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,7 +30,10 @@ type world struct {
 	client   client.Client
 	config   *rest.Config
 	requests *testkit.Requests
+	settled  int
 }
+
+var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 
 func start(t *testing.T) *world {
 	t.Helper()
@@ -161,25 +165,5 @@ func mesh(version string) *v1alpha1.MeshInstallation {
 	return &v1alpha1.MeshInstallation{
 		ObjectMeta: metav1.ObjectMeta{Name: "default"},
 		Spec:       v1alpha1.MeshInstallationSpec{Version: version},
-	}
-}
-
-func TestInstall(t *testing.T) {
-	w := start(t)
-	m := mesh("1.29")
-	m.Spec.Gateways = []v1alpha1.Gateway{{Name: "ingress", Namespace: "istio-ingress"}}
-	w.requests.Take()
-	begin := time.Now()
-	if err := w.client.Create(t.Context(), m); err != nil {
-		t.Fatal(err)
-	}
-	w.deploy(t, "istio-system")
-	t.Logf("istiod's Deployment after %s", time.Since(begin))
-	w.deploy(t, "istio-ingress")
-	w.ready(t, "default")
-	requests := w.requests.Take()
-	t.Logf("%d requests", len(requests))
-	for _, r := range requests {
-		t.Log(r)
 	}
 }
