@@ -180,6 +180,7 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, error) {
 	phases, err := r.phases(ctx, s)
 	if err != nil {
+		//nolint:nilerr // it is the user's to mend, and said in the condition
 		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonInvalidSpec, Message: err.Error(), Stalled: true}, nil
 	}
 	result, err := r.Applier.Apply(ctx, apply.Request{

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 )
 
@@ -19,10 +20,9 @@ type row struct {
 	what, bound, ours, helm, ratio string
 }
 
-func (r *report) add(what, bound, ours string) *row {
+func (r *report) add(what, bound, ours string) {
 	r.rows = append(r.rows, row{what: what, bound: bound, ours: ours, helm: "–", ratio: "–"})
 	fmt.Printf("%-60s %s\n", what, ours)
-	return &r.rows[len(r.rows)-1]
 }
 
 // beside puts what helm needed in the row of a scenario, and the ratio.
@@ -31,7 +31,7 @@ func (r *report) beside(what string, ours, helm int) {
 		if r.rows[i].what != what {
 			continue
 		}
-		r.rows[i].helm = fmt.Sprint(helm)
+		r.rows[i].helm = strconv.Itoa(helm)
 		if helm > 0 {
 			r.rows[i].ratio = fmt.Sprintf("%.2f", float64(ours)/float64(helm))
 		}

@@ -5,9 +5,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,12 +68,12 @@ func (b *bench) install(ctx context.Context) error {
 		}
 	}
 	if created.IsZero() || deployed.IsZero() {
-		return fmt.Errorf("the audit log holds no creation of the installation or of istiod's Deployment")
+		return errors.New("the audit log holds no creation of the installation or of istiod's Deployment")
 	}
 	events = slices.DeleteFunc(events, func(e framework.AuditEvent) bool { return !framework.OperatorRequests(e) })
 	b.installed, b.installedWrites = len(events), writes(events)
-	b.report.add(rowInstall, "< 80", fmt.Sprint(b.installed))
-	b.report.add(rowInstallWrites, "", fmt.Sprint(b.installedWrites))
+	b.report.add(rowInstall, "< 80", strconv.Itoa(b.installed))
+	b.report.add(rowInstallWrites, "", strconv.Itoa(b.installedWrites))
 	b.report.add("installation applied until istiod's Deployment is created", "< 0.5 s", deployed.Sub(created).Round(time.Millisecond).String())
 	return nil
 }
@@ -104,8 +106,8 @@ func (b *bench) noop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.report.add(rowNoop, "0", fmt.Sprint(len(events)))
-	b.report.add(rowNoopWrites, "0", fmt.Sprint(writes(events)))
+	b.report.add(rowNoop, "0", strconv.Itoa(len(events)))
+	b.report.add(rowNoopWrites, "0", strconv.Itoa(writes(events)))
 	return nil
 }
 
@@ -167,8 +169,8 @@ func (b *bench) podChurn(ctx context.Context) error {
 	counts := slices.DeleteFunc(slices.Clone(events), func(e framework.AuditEvent) bool {
 		return e.ObjectRef.Resource != "meshinstallations" || e.ObjectRef.Subresource != "status"
 	})
-	b.report.add(fmt.Sprintf("requests while %d injected pods were created and deleted", churnPods), "0", fmt.Sprint(len(events)-len(counts)))
-	b.report.add("coalesced writes of the counts meanwhile", "", fmt.Sprint(len(counts)))
+	b.report.add(fmt.Sprintf("requests while %d injected pods were created and deleted", churnPods), "0", strconv.Itoa(len(events)-len(counts)))
+	b.report.add("coalesced writes of the counts meanwhile", "", strconv.Itoa(len(counts)))
 	return b.deleteNamespace(ctx, namespace)
 }
 

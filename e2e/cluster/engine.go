@@ -66,18 +66,18 @@ func (e *engine) docker(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (e *engine) run(ctx context.Context, args ...string) (string, error) {
+func (e *engine) run(ctx context.Context, args ...string) error {
 	out, err := e.docker(ctx, args...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, lastLines(out, 3))
+		return fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, lastLines(out, 3))
 	}
-	return strings.TrimSpace(string(out)), nil
+	return nil
 }
 
 func (e *engine) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := e.run(ctx, "version", "--format", "{{.Server.Version}}")
+	err := e.run(ctx, "version", "--format", "{{.Server.Version}}")
 	return err == nil
 }
 
@@ -126,7 +126,7 @@ func (e *engine) start(ctx context.Context, store *artifact.Store, progress arti
 		return err
 	}
 	defer log.Close()
-	daemon := exec.Command("/usr/sbin/dockerd", args...) // outlives this process, so that no context ends it
+	daemon := exec.Command("/usr/sbin/dockerd", args...) //nolint:noctx // it outlives this process: no context may end it
 	daemon.Stdout, daemon.Stderr = log, log
 	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := daemon.Start(); err != nil {
@@ -139,8 +139,8 @@ func (e *engine) start(ctx context.Context, store *artifact.Store, progress arti
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-ended:
-			return fmt.Errorf("the engine ended at once: %s", e.lastWords())
+		case err := <-ended:
+			return fmt.Errorf("the engine ended at once: %w: %s", err, e.lastWords())
 		case <-deadline:
 			return fmt.Errorf("the engine does not answer after 30 s: %s", e.lastWords())
 		case <-time.After(100 * time.Millisecond):
@@ -164,7 +164,7 @@ func lacksSysResource() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, line := range strings.Split(string(status), "\n") {
+	for line := range strings.SplitSeq(string(status), "\n") {
 		if text, ok := strings.CutPrefix(line, "CapBnd:"); ok {
 			bounding, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
 			return bounding&(1<<unix.CAP_SYS_RESOURCE) == 0, err

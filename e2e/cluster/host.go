@@ -98,6 +98,7 @@ func restoreHost(dir string) error {
 }
 
 func iptables(table string, args ...string) (string, error) {
+	//nolint:noctx // it takes no time, and must not be cut off between two rules
 	out, err := exec.Command("iptables", append([]string{"-w", "-t", table}, args...)...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("iptables -t %s %s: %w: %s", table, strings.Join(args, " "), err, bytes.TrimSpace(out))
@@ -128,7 +129,7 @@ func removeRules() error {
 			return err
 		}
 		var chains []string
-		for _, line := range strings.Split(listed, "\n") {
+		for line := range strings.SplitSeq(listed, "\n") {
 			fields := strings.Fields(line)
 			switch {
 			case len(fields) == 2 && fields[0] == "-N" && strings.HasPrefix(fields[1], "DOCKER"):
@@ -230,7 +231,7 @@ func descendants(pid int) []int {
 		return nil
 	}
 	var out []int
-	for _, text := range strings.Fields(string(raw)) {
+	for text := range strings.FieldsSeq(string(raw)) {
 		child, err := strconv.Atoi(text)
 		if err != nil {
 			continue
@@ -247,7 +248,7 @@ func unmountBelow(dir string) error {
 		return err
 	}
 	var points []string
-	for _, line := range strings.Split(string(raw), "\n") {
+	for line := range strings.SplitSeq(string(raw), "\n") {
 		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
 			points = append(points, fields[4])
 		}

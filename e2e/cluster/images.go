@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -35,10 +36,10 @@ func (e *engine) chooseSource(ctx context.Context, o Options) (ImageSource, erro
 	ctx, cancel := context.WithTimeout(ctx, pullPatience)
 	defer cancel()
 	image := officialNode(o.Kubernetes)
-	if _, err := e.run(ctx, "image", "inspect", image); err == nil {
+	if err := e.run(ctx, "image", "inspect", image); err == nil {
 		return ImagesPull, nil
 	}
-	if _, err := e.run(ctx, "manifest", "inspect", image); err != nil {
+	if err := e.run(ctx, "manifest", "inspect", image); err != nil {
 		o.Progress.Say("images: " + image + " can't be pulled here, images are built")
 		return ImagesBuild, nil
 	}
@@ -52,7 +53,7 @@ func (e *engine) nodeImage(ctx context.Context, o Options, source ImageSource, s
 		return officialNode(o.Kubernetes), nil // kind pulls it
 	}
 	node := artifact.NodeImage(o.Kubernetes)
-	if err := store.Preflight(node); err != nil {
+	if err := store.Preflight(ctx, node); err != nil {
 		return "", err
 	}
 	made, err := store.Ensure(ctx, o.Progress, node)
@@ -61,15 +62,15 @@ func (e *engine) nodeImage(ctx context.Context, o Options, source ImageSource, s
 	}
 	// The name says which content it is, so that an engine which holds it already needs not read it again.
 	name = artifact.NodeImageName(o.Kubernetes) + "-" + path.Base(path.Dir(made[node]))[:12]
-	if _, err := e.run(ctx, "image", "inspect", name); err == nil {
+	if err := e.run(ctx, "image", "inspect", name); err == nil {
 		return name, nil
 	}
 	end := o.Progress.Begin("loading the node image", 6*time.Second)
 	defer func() { end(err) }()
-	if _, err := e.run(ctx, "load", "-q", "-i", made[node]); err != nil {
+	if err := e.run(ctx, "load", "-q", "-i", made[node]); err != nil {
 		return "", err
 	}
-	_, err = e.run(ctx, "tag", artifact.NodeImageName(o.Kubernetes), name)
+	err = e.run(ctx, "tag", artifact.NodeImageName(o.Kubernetes), name)
 	return name, err
 }
 
@@ -81,7 +82,7 @@ func (c *Cluster) ensureImages(ctx context.Context, o Options, store *artifact.S
 			wanted = append(wanted, artifact.IstioImages(v)...)
 		}
 	}
-	if err := store.Preflight(wanted...); err != nil {
+	if err := store.Preflight(ctx, wanted...); err != nil {
 		return err
 	}
 	made, err := store.Ensure(ctx, o.Progress, wanted...)
@@ -124,9 +125,7 @@ func (c *Cluster) Load(ctx context.Context, archives ...string) (err error) {
 		if err != nil {
 			return err
 		}
-		err = nodeutils.LoadImageArchive(n, file)
-		file.Close()
-		if err != nil {
+		if err := errors.Join(nodeutils.LoadImageArchive(n, file), file.Close()); err != nil {
 			return fmt.Errorf("loading %s: %w", archive, err)
 		}
 		if err := os.WriteFile(filepath.Join(marks, mark(archive)), nil, 0o644); err != nil {

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,7 +57,7 @@ const podNetworkConfig = `{"cniVersion": "0.3.1", "name": "meshwright", "plugins
 
 // createNodes has kind make the cluster and waits until it can be used.
 func (c *Cluster) createNodes(ctx context.Context) (err error) {
-	end := c.progress.Begin(fmt.Sprintf("starting Kubernetes %s", c.record.Kubernetes), 20*time.Second)
+	end := c.progress.Begin("starting Kubernetes "+c.record.Kubernetes, 20*time.Second)
 	defer func() { end(err) }()
 	config, err := c.config()
 	if err != nil {
@@ -180,7 +181,7 @@ func (c *Cluster) look(ctx context.Context) error {
 		return err
 	}
 	if dns.Status.AvailableReplicas == 0 {
-		return fmt.Errorf("CoreDNS has no replica that serves")
+		return errors.New("CoreDNS has no replica that serves")
 	}
 	proxy, err := client.AppsV1().DaemonSets(metav1.NamespaceSystem).Get(ctx, "kube-proxy", metav1.GetOptions{})
 	if err != nil {
@@ -216,7 +217,7 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 		return fmt.Errorf("looking for the API server: %w", err)
 	}
 	pid := ""
-	for _, line := range strings.Split(out.String(), "\n") {
+	for line := range strings.SplitSeq(out.String(), "\n") {
 		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == "kube-apiserver" {
 			pid = fields[0]
 		}

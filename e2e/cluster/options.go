@@ -4,6 +4,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -78,14 +79,14 @@ func (o Options) complete() (Options, error) {
 	case !slices.Contains([]ImageSource{ImagesAuto, ImagesPull, ImagesBuild}, o.Source):
 		return o, fmt.Errorf("image source %q: choose auto, pull or build", o.Source)
 	case o.Engine == EnginePrivate && o.Source == ImagesPull:
-		return o, fmt.Errorf("a private engine can't pull: its way out is closed; choose images auto or build, or engine host")
+		return o, errors.New("a private engine can't pull: its way out is closed; choose images auto or build, or engine host")
 	}
 	if o.Source == ImagesBuild && !slices.Contains(artifact.KubeVersions(), o.Kubernetes) {
-		return o, fmt.Errorf("Kubernetes %s can't be built here: choose one of %s", o.Kubernetes, strings.Join(artifact.KubeVersions(), ", "))
+		return o, fmt.Errorf("version %s of Kubernetes can't be built here: choose one of %s", o.Kubernetes, strings.Join(artifact.KubeVersions(), ", "))
 	}
 	for _, v := range o.Istio {
 		if !slices.Contains(artifact.IstioVersions(), v) && o.Source != ImagesPull {
-			return o, fmt.Errorf("Istio %s can't be built here: choose among %s", v, strings.Join(artifact.IstioVersions(), ", "))
+			return o, fmt.Errorf("version %s of Istio can't be built here: choose among %s", v, strings.Join(artifact.IstioVersions(), ", "))
 		}
 	}
 	return o, nil

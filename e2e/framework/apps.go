@@ -6,6 +6,7 @@ package framework
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 
 	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
@@ -36,9 +37,7 @@ type Echo struct {
 // Deploy creates or updates the Deployment and Service of an echo application.
 func (e *Env) Deploy(ctx context.Context, app Echo) error {
 	labels := map[string]string{"app": app.Name, "version": app.Version}
-	for k, v := range app.PodLabels {
-		labels[k] = v
-	}
+	maps.Copy(labels, app.PodLabels)
 	selector := map[string]string{"app": app.Name}
 	deployment := &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},

@@ -5,6 +5,7 @@ package framework
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -136,7 +137,7 @@ func SourceRoot() (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", fmt.Errorf("no config/default above the working directory: run this inside a checkout of meshwright")
+			return "", errors.New("no config/default above the working directory: run this inside a checkout of meshwright")
 		}
 		dir = parent
 	}

@@ -47,11 +47,16 @@ func (e *Env) resident(ctx context.Context, pod corev1.Pod) (int64, error) {
 	}
 	var summary struct {
 		Pods []struct {
-			PodRef     struct{ Name, Namespace string }
+			PodRef struct {
+				Name      string `json:"name"`
+				Namespace string `json:"namespace"`
+			} `json:"podRef"`
 			Containers []struct {
-				Memory struct{ RSSBytes *int64 }
-			}
-		}
+				Memory struct {
+					RSSBytes *int64 `json:"rssBytes"`
+				} `json:"memory"`
+			} `json:"containers"`
+		} `json:"pods"`
 	}
 	if err := json.Unmarshal(raw, &summary); err != nil {
 		return 0, err

@@ -156,5 +156,6 @@ func (e *Env) WithoutWebhook(ctx context.Context) (restore func() error, err err
 	if err != nil {
 		return nil, err
 	}
+	//nolint:contextcheck // it is called when the test's own context has ended
 	return func() error { return e.InstallOperator(context.Background()) }, nil
 }

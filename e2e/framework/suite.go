@@ -144,7 +144,7 @@ func (e *Env) Owned(ctx context.Context, mesh string) ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
 		names = append(names, strings.Join(strings.Fields(line), " "))
 	}
 	slices.Sort(names)

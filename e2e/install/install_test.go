@@ -72,7 +72,7 @@ func istioctlAgrees(t *testing.T, version, revision string) {
 }
 
 func lineWith(text string, words ...string) bool {
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		all := true
 		for _, w := range words {
 			all = all && strings.Contains(line, w)

@@ -127,7 +127,7 @@ func everything(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Split(namespaced, "\n") {
+	for line := range strings.SplitSeq(namespaced, "\n") {
 		names = append(names, strings.Join(strings.Fields(line), " "))
 	}
 	return names

@@ -23,8 +23,9 @@ func main() {
 	out := flag.String("o", "", "file to write; default: docs/what-you-see.md of this checkout")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *out); err != nil {
+	err := run(ctx, *out)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "transcript:", err)
 		os.Exit(1)
 	}

@@ -21,7 +21,6 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -60,7 +59,7 @@ func NewOwned(config *rest.Config, scheme *runtime.Scheme, mapper meta.RESTMappe
 	cl, err := client.New(config, client.Options{
 		Scheme: scheme,
 		Mapper: mapper,
-		Cache:  &client.CacheOptions{Reader: c, Unstructured: true, EnableReadYourWritesConsistency: ptr.To(true)},
+		Cache:  &client.CacheOptions{Reader: c, Unstructured: true, EnableReadYourWritesConsistency: new(true)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("client of owned objects: %w", err)

@@ -141,16 +141,16 @@ func (w *world) deploy(t *testing.T, namespace string) {
 	})
 }
 
-func (w *world) ready(t *testing.T, name string) {
+func (w *world) ready(t *testing.T) {
 	t.Helper()
-	w.condition(t, name, v1alpha1.ConditionReady, metav1.ConditionTrue, "")
+	w.condition(t, v1alpha1.ConditionReady, metav1.ConditionTrue, "")
 }
 
-func (w *world) condition(t *testing.T, name, typ string, status metav1.ConditionStatus, says string) {
+func (w *world) condition(t *testing.T, typ string, status metav1.ConditionStatus, says string) {
 	t.Helper()
-	w.eventually(t, fmt.Sprintf("%s %s=%s %s", name, typ, status, says), func() (bool, string) {
+	w.eventually(t, fmt.Sprintf("%s=%s %s", typ, status, says), func() (bool, string) {
 		var m v1alpha1.MeshInstallation
-		if err := w.client.Get(t.Context(), client.ObjectKey{Name: name}, &m); err != nil {
+		if err := w.client.Get(t.Context(), client.ObjectKey{Name: "default"}, &m); err != nil {
 			return false, err.Error()
 		}
 		c := apimeta.FindStatusCondition(m.Status.Conditions, typ)

@@ -44,7 +44,7 @@ func TestLifeOfAMesh(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.deploy(t, "istio-system")
-		w.ready(t, "default")
+		w.ready(t)
 		requests := w.requests.Take()
 		t.Logf("%d requests", len(requests))
 		if len(requests) >= maxRequests {
@@ -73,9 +73,9 @@ func TestLifeOfAMesh(t *testing.T) {
 	})
 	step("a gateway comes with its namespace", func(t *testing.T) {
 		w.patch(t, m, `{"spec":{"gateways":[{"name":"ingress","namespace":"istio-ingress"}]}}`)
-		w.condition(t, "default", v1alpha1.ConditionGatewaysReady, metav1.ConditionFalse, "istio-ingress/ingress")
+		w.condition(t, v1alpha1.ConditionGatewaysReady, metav1.ConditionFalse, "istio-ingress/ingress")
 		w.deploy(t, "istio-ingress")
-		w.ready(t, "default")
+		w.ready(t)
 	})
 	step("what others change is put back", func(t *testing.T) { w.drift(t) })
 	step("what others add is left", func(t *testing.T) {
@@ -88,11 +88,11 @@ func TestLifeOfAMesh(t *testing.T) {
 			return err == nil && d.Spec.Template.Spec.ServiceAccountName == "istiod-1-29-1" && d.Annotations["example.com/theirs"] == "kept", fmt.Sprint(err)
 		})
 		w.deploy(t, "istio-system")
-		w.ready(t, "default")
+		w.ready(t)
 	})
 	step("a paused mesh is not repaired, and says so", func(t *testing.T) {
 		w.patch(t, m, `{"spec":{"paused":true}}`)
-		w.condition(t, "default", v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonPaused)
+		w.condition(t, v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonPaused)
 		tag := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "istio-revision-tag-default"}}
 		if err := w.client.Delete(t.Context(), tag); err != nil {
 			t.Fatal(err)
@@ -106,15 +106,15 @@ func TestLifeOfAMesh(t *testing.T) {
 			err := w.client.Get(t.Context(), client.ObjectKeyFromObject(tag), tag)
 			return err == nil, fmt.Sprint(err)
 		})
-		w.ready(t, "default")
+		w.ready(t)
 	})
 	step("another version is refused by a condition, and the mesh kept", func(t *testing.T) {
 		w.patch(t, m, `{"spec":{"version":"1.31"}}`)
-		w.condition(t, "default", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonVersionChange)
-		w.condition(t, "default", v1alpha1.ConditionStalled, metav1.ConditionTrue, "1.29.1")
-		w.condition(t, "default", v1alpha1.ConditionControlPlaneReady, metav1.ConditionTrue, "")
+		w.condition(t, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonVersionChange)
+		w.condition(t, v1alpha1.ConditionStalled, metav1.ConditionTrue, "1.29.1")
+		w.condition(t, v1alpha1.ConditionControlPlaneReady, metav1.ConditionTrue, "")
 		w.patch(t, m, `{"spec":{"version":"1.29"}}`)
-		w.ready(t, "default")
+		w.ready(t)
 	})
 	step("a value reaches istiod", func(t *testing.T) {
 		w.patch(t, m, `{"spec":{"controlPlane":{"values":{"deploymentLabels":{"team":"platform"}}}}}`)
@@ -124,7 +124,7 @@ func TestLifeOfAMesh(t *testing.T) {
 			return err == nil && d.Labels["team"] == "platform", fmt.Sprint(d.Labels, err)
 		})
 		w.deploy(t, "istio-system")
-		w.ready(t, "default")
+		w.ready(t)
 	})
 	step("a gateway that is no entry any more goes", func(t *testing.T) {
 		w.patch(t, m, `{"spec":{"gateways":[]}}`)
@@ -132,7 +132,7 @@ func TestLifeOfAMesh(t *testing.T) {
 			err := w.client.Get(t.Context(), client.ObjectKey{Namespace: "istio-ingress", Name: "ingress"}, &corev1.Service{})
 			return apierrors.IsNotFound(err), fmt.Sprint(err)
 		})
-		w.ready(t, "default")
+		w.ready(t)
 	})
 	step("it is removed, and the CRDs stay", func(t *testing.T) {
 		if err := w.client.Delete(t.Context(), m); err != nil {
@@ -205,7 +205,7 @@ func (w *world) drift(t *testing.T) {
 			return tc.right(tc.object), fmt.Sprintf("%+v", tc.object)
 		})
 	}
-	w.ready(t, "default")
+	w.ready(t)
 }
 
 func (w *world) patch(t *testing.T, o client.Object, patch string) {
@@ -257,7 +257,7 @@ func (w *world) settle(t *testing.T) {
 	}
 	if m.Spec.Paused {
 		// Nothing is enrolled then; the status says what was seen.
-		w.condition(t, "default", v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonPaused)
+		w.condition(t, v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonPaused)
 		return
 	}
 	w.eventually(t, "namespace "+name+" to be enrolled", func() (bool, string) {
@@ -286,11 +286,11 @@ func TestMistakeAndCorrection(t *testing.T) {
 	if err := w.client.Create(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
-	w.condition(t, "default", v1alpha1.ConditionReady, metav1.ConditionFalse, "1.29.1")
-	w.condition(t, "default", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonVersionUnavailable)
+	w.condition(t, v1alpha1.ConditionReady, metav1.ConditionFalse, "1.29.1")
+	w.condition(t, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonVersionUnavailable)
 	w.patch(t, m, `{"spec":{"version":"1.29.1"}}`)
 	w.deploy(t, "istio-system")
-	w.ready(t, "default")
+	w.ready(t)
 }
 
 // What belongs to somebody else is not taken: the mesh says whose it is, and goes on when it is free.
@@ -306,7 +306,7 @@ func TestForeignTag(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.deploy(t, "istio-system")
-	w.condition(t, "default", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonTagTaken)
+	w.condition(t, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonTagTaken)
 	if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign); err != nil || foreign.Labels[v1alpha1.LabelMesh] != "" {
 		t.Errorf("the foreign tag was touched: %v %v", foreign.Labels, err)
 	}
@@ -314,7 +314,7 @@ func TestForeignTag(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.patch(t, m, `{"metadata":{"annotations":{"example.com/looked":"again"}}}`)
-	w.ready(t, "default")
+	w.ready(t)
 }
 
 // A mesh that pods use is not removed, and is kept serving; once they are gone, it goes.
@@ -325,7 +325,7 @@ func TestRemovalIsHeldWhileInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.deploy(t, "istio-system")
-	w.ready(t, "default")
+	w.ready(t)
 	w.createPod(t, "user")
 	w.eventually(t, "the pod to be counted", func() (bool, string) {
 		var seen v1alpha1.MeshInstallation
@@ -335,7 +335,7 @@ func TestRemovalIsHeldWhileInUse(t *testing.T) {
 	if err := w.client.Delete(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
-	w.condition(t, "default", v1alpha1.ConditionReady, metav1.ConditionFalse, "pod default/user")
+	w.condition(t, v1alpha1.ConditionReady, metav1.ConditionFalse, "pod default/user")
 	if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: "istio-system", Name: "istiod-1-29-1"}, &appsv1.Deployment{}); err != nil {
 		t.Errorf("istiod of a mesh whose removal is held: %v", err)
 	}

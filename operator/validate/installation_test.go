@@ -126,7 +126,8 @@ func TestMistakesAreNamed(t *testing.T) {
 				m.Spec.DataPlane.NamespaceSelector = &metav1.LabelSelector{
 					MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Sometimes"}},
 				}
-			}, nil, []string{"spec.dataPlane.namespaceSelector", "Sometimes"},
+			}, nil,
+			[]string{"spec.dataPlane.namespaceSelector", "Sometimes"},
 		},
 		{
 			"values that are no map", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`[1]`) }, nil,
@@ -161,7 +162,8 @@ func TestMistakesAreNamed(t *testing.T) {
 			"an unknown field deep in the mesh configuration",
 			func(m *v1alpha1.MeshInstallation) {
 				m.Spec.ControlPlane.MeshConfig = raw(`{"defaultConfig":{"tracing":{"zipkinn":{}}}}`)
-			}, nil, []string{"meshConfig.defaultConfig.tracing.zipkinn", `"zipkin"`},
+			}, nil,
+			[]string{"meshConfig.defaultConfig.tracing.zipkinn", `"zipkin"`},
 		},
 		{
 			"a duration that is none",

@@ -118,11 +118,12 @@ type goBinary struct {
 }
 
 func (b goBinary) flags() []string {
-	ldflags := "-s -w"
+	var ldflags strings.Builder
+	ldflags.WriteString("-s -w")
 	for _, x := range b.build.ldflags {
-		ldflags += " -X " + x
+		ldflags.WriteString(" -X " + x)
 	}
-	return []string{"-ldflags", ldflags}
+	return []string{"-ldflags", ldflags.String()}
 }
 
 // make links the program. Flags beyond those that every build shares concern the linker only, so that packages of an

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -112,9 +113,7 @@ func (i image) build() (v1.Image, error) {
 // writeLayer writes the files as a tar stream.
 func (i image) writeLayer(w io.Writer) error {
 	files := map[string]imageFile{"/tmp": folder(0o1777)}
-	for at, f := range i.Files {
-		files[at] = f
-	}
+	maps.Copy(files, i.Files)
 	for at := range files {
 		for dir := path.Dir(at); dir != "/"; dir = path.Dir(dir) {
 			if _, named := files[dir]; !named {

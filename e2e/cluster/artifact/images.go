@@ -22,7 +22,7 @@ const nobody = "65532:65532"
 // image looks up the recipe of an image.
 func (w *workshop) image(a Artifact) recipe {
 	v := a.version
-	switch a.kind {
+	switch a.kind { //nolint:exhaustive // the others are binaries
 	case kindKubeImage:
 		r := w.controlPlane(Kube(v), v, func(bin string) (image, error) {
 			i := image{Entrypoint: []string{"/usr/local/bin/kube"}, Files: map[string]imageFile{"/usr/local/bin/kube": program(bin)}}
@@ -109,7 +109,7 @@ func askKubeadm(ctx context.Context, kubeadm, kubernetes string, components []st
 		return nil, fmt.Errorf("kubeadm config images list: %w\n%s", err, lastLines(errs.String(), 5))
 	}
 	names := map[string]string{}
-	for _, ref := range strings.Fields(string(out)) {
+	for ref := range strings.FieldsSeq(string(out)) {
 		repository, _, _ := strings.Cut(path.Base(ref), ":")
 		names[repository] = ref
 	}

@@ -113,7 +113,7 @@ func (i image) addHost(ctx context.Context) error {
 		return fmt.Errorf("%s --list: %w", busybox, err)
 	}
 	i.Files["/bin/busybox"] = program(busybox)
-	for _, applet := range strings.Fields(string(applets)) {
+	for applet := range strings.FieldsSeq(string(applets)) {
 		at := path.Join("/bin", applet)
 		if _, taken := i.Files[at]; !taken {
 			i.Files[at] = link("busybox")

@@ -100,7 +100,7 @@ func TestUnknownVersions(t *testing.T) {
 		`istioctl "1.31.0" cannot be built here: there are modules for 1.29.1`:                    Istioctl("1.31.0"),
 		`artifact "" is unknown: use the functions of this package`:                               {},
 	} {
-		if diff := cmp.Diff(want, s.Preflight(a).Error()); diff != "" {
+		if diff := cmp.Diff(want, s.Preflight(t.Context(), a).Error()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
@@ -119,7 +119,7 @@ func TestRemedies(t *testing.T) {
 	if needGo.met() || needPip.met() {
 		t.Error("with an empty PATH there is neither go nor pip")
 	}
-	if err := openHere(t).Preflight(Pause()); err == nil || err.Error() != needGo.remedy {
+	if err := openHere(t).Preflight(t.Context(), Pause()); err == nil || err.Error() != needGo.remedy {
 		t.Errorf("without go the sentence about go is all one hears: got %v", err)
 	}
 }

@@ -85,7 +85,7 @@ func sourceTree() (string, error) {
 
 // Preflight says, before anything is built, what the host lacks to make the artifacts, each with its remedy. What the
 // store already holds needs nothing.
-func (s *Store) Preflight(want ...Artifact) error {
+func (s *Store) Preflight(ctx context.Context, want ...Artifact) error {
 	steps, err := s.plan(want)
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (s *Store) Preflight(want ...Artifact) error {
 	if err := unmet(steps, func(r recipe) []need { return r.reads }); err != nil {
 		return err
 	}
-	_, missing, err := s.survey(context.Background(), steps) // takes a second at most
+	_, missing, err := s.survey(ctx, steps)
 	if err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func TestMain(m *testing.M) {
 
 func TestResumeAfterKill(t *testing.T) {
 	dir := t.TempDir()
-	child := exec.Command(os.Args[0])
+	child := exec.CommandContext(t.Context(), os.Args[0])
 	child.Env = append(os.Environ(), childFolder+"="+dir)
 	out, err := child.StdoutPipe()
 	if err != nil {
@@ -336,7 +336,7 @@ func TestPreflight(t *testing.T) {
 				r.reads, r.tools = tc.reads, tc.tools
 				return r, err
 			}
-			for verb, err := range map[string]error{"Preflight": s.Preflight(Pause()), "Ensure": ensureError(s, Pause())} {
+			for verb, err := range map[string]error{"Preflight": s.Preflight(t.Context(), Pause()), "Ensure": ensureError(s, Pause())} {
 				got := ""
 				if err != nil {
 					got = err.Error()

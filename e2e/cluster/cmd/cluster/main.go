@@ -21,8 +21,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := root().ExecuteContext(ctx); err != nil {
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
 		os.Exit(1)
 	}
 }
@@ -122,7 +123,7 @@ func logs() *cobra.Command {
 
 func connect() *cobra.Command {
 	return &cobra.Command{
-		Use: "connect NAME NAME", Short: "route the pod networks of two clusters to each other", Args: cobra.ExactArgs(2),
+		Use: "connect NAME", Short: "route the pod networks of two clusters to each other", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := cluster.Open(cmd.Context(), args[0])
 			if err != nil {
