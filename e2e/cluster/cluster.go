@@ -146,6 +146,9 @@ func create(ctx context.Context, o Options, e *engine, source ImageSource, dir s
 	if err != nil {
 		return nil, err
 	}
+	if len(all) >= maxClusters {
+		return nil, fmt.Errorf("%d clusters are up already: take one down", len(all))
+	}
 	r := &record{Name: o.Name, Kubernetes: o.Kubernetes, Engine: e.mode, Source: source, Slot: freeSlot(all)}
 	if r.NodeImage, err = e.nodeImage(ctx, o, source, store); err != nil {
 		return nil, err

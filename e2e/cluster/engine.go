@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/meshwright/meshwright/e2e/cluster/artifact"
 )
 
@@ -91,8 +89,11 @@ func (e *engine) use() error {
 
 // start starts the private engine where it does not answer yet; what an earlier one left is cleared first.
 func (e *engine) start(ctx context.Context, store *artifact.Store, progress artifact.Progress) (err error) {
-	if e.mode == EngineHost || e.answers(ctx) {
+	if e.mode == EngineHost {
 		return nil
+	}
+	if e.answers(ctx) {
+		return closeWayOut() // the run that started it may have been ended before it came to this
 	}
 	end := progress.Begin("starting a private engine", 2*time.Second)
 	defer func() { end(err) }()
@@ -157,6 +158,9 @@ func (e *engine) lastWords() string {
 	return lastLines(raw, 3)
 }
 
+// capSysResource is the number of CAP_SYS_RESOURCE.
+const capSysResource = 24
+
 // lacksSysResource says whether this machine may not raise limits: a privileged container can't be started by plain runc
 // then.
 func lacksSysResource() (bool, error) {
@@ -167,7 +171,7 @@ func lacksSysResource() (bool, error) {
 	for line := range strings.SplitSeq(string(status), "\n") {
 		if text, ok := strings.CutPrefix(line, "CapBnd:"); ok {
 			bounding, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
-			return bounding&(1<<unix.CAP_SYS_RESOURCE) == 0, err
+			return bounding&(1<<capSysResource) == 0, err
 		}
 	}
 	return false, errors.New("/proc/self/status does not say which capabilities there are")

@@ -33,6 +33,8 @@ const (
 	ipForward  = "/proc/sys/net/ipv4/ip_forward"
 	cgroupRoot = "/sys/fs/cgroup"
 	beforeFile = "before.json"
+	// lazily is MNT_DETACH, by its number: the program says on any system what it needs.
+	lazily = 2
 )
 
 func rememberHost(dir string) error {
@@ -158,7 +160,7 @@ func ofEngine(rule string) bool {
 
 // closeWayOut refuses whatever a container sends towards the outside.
 func closeWayOut() error {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := netlink.RouteList(nil, unix.AF_INET)
 	if err != nil {
 		return err
 	}
@@ -255,7 +257,7 @@ func unmountBelow(dir string) error {
 	}
 	slices.Reverse(points)
 	for _, point := range points {
-		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		if err := unix.Unmount(point, lazily); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unmounting %s: %w", point, err)
 		}
 	}

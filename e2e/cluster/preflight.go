@@ -48,37 +48,55 @@ func missingPackages() []string {
 	return out
 }
 
-// preflight says at once what stands in the way of a cluster that is made here, each with its remedy.
-func preflight(ctx context.Context, o Options, dir string) error {
-	if runtime.GOOS != "linux" {
-		return fmt.Errorf("clusters are started on Linux, this is %s: use a Linux machine, or kind by itself", runtime.GOOS)
+// machine is what decides whether a cluster can be made here.
+type machine struct {
+	os           string
+	root         bool
+	missing      []string // packages
+	memory, disk int64    // bytes that are free
+}
+
+func lookAtMachine(dir string) (machine, error) {
+	m := machine{os: runtime.GOOS, root: os.Geteuid() == 0, missing: missingPackages()}
+	if m.os != "linux" {
+		return m, nil // nothing else can be looked up there, nor is it needed
 	}
-	if os.Geteuid() != 0 {
+	var memory, disk error
+	m.memory, memory = memoryAvailable()
+	m.disk, disk = diskFree(dir)
+	return m, errors.Join(memory, disk)
+}
+
+// fits says what stands in the way of a cluster whose state is in dir, with its remedy.
+func (m machine) fits(dir string) error {
+	switch {
+	case m.os != "linux":
+		return fmt.Errorf("clusters are started on Linux, this is %s: use a Linux machine, or kind by itself", m.os)
+	case !m.root:
 		return errors.New("a private engine has to be started as root: use sudo, or start Docker and add --engine host")
-	}
-	if missing := missingPackages(); len(missing) > 0 {
-		if !o.InstallPackages {
-			return fmt.Errorf("packages are missing: apt-get install %s, or add --install-packages", strings.Join(missing, " "))
-		}
-		if err := install(ctx, o, missing); err != nil {
-			return err
-		}
-	}
-	available, err := memoryAvailable()
-	if err != nil {
-		return err
-	}
-	if available < needMemory {
-		return fmt.Errorf("%d MiB of memory are available and a cluster needs %d: stop something", available>>20, needMemory>>20)
-	}
-	free, err := diskFree(dir)
-	if err != nil {
-		return err
-	}
-	if free < needDisk {
-		return fmt.Errorf("%d MiB are free in %s and a cluster needs %d: remove something, or set XDG_STATE_HOME to another disk", free>>20, dir, needDisk>>20)
+	case len(m.missing) > 0:
+		return fmt.Errorf("packages are missing: apt-get install %s, or add --install-packages", strings.Join(m.missing, " "))
+	case m.memory < needMemory:
+		return fmt.Errorf("%d MiB of memory are available and a cluster needs %d: stop something", m.memory>>20, needMemory>>20)
+	case m.disk < needDisk:
+		return fmt.Errorf("%d MiB are free in %s and a cluster needs %d: remove something, or set XDG_STATE_HOME to another disk", m.disk>>20, dir, needDisk>>20)
 	}
 	return nil
+}
+
+// preflight says at once what stands in the way of a cluster that is made here.
+func preflight(ctx context.Context, o Options, dir string) error {
+	m, err := lookAtMachine(dir)
+	if err != nil {
+		return err
+	}
+	if o.InstallPackages && m.os == "linux" && m.root && len(m.missing) > 0 {
+		if err := install(ctx, o, m.missing); err != nil {
+			return err
+		}
+		m.missing = missingPackages()
+	}
+	return m.fits(dir)
 }
 
 func install(ctx context.Context, o Options, packages []string) (err error) {
@@ -123,7 +141,7 @@ func diskFree(dir string) (int64, error) {
 		var s unix.Statfs_t
 		err := unix.Statfs(dir, &s)
 		if err == nil {
-			return int64(s.Bavail) * s.Bsize, nil
+			return int64(s.Bavail * uint64(s.Bsize)), nil
 		}
 		if !errors.Is(err, unix.ENOENT) || dir == "/" {
 			return 0, fmt.Errorf("%s: %w", dir, err)

@@ -106,6 +106,10 @@ func records() ([]*record, error) {
 	return out, nil
 }
 
+// maxClusters is how many clusters can be up side by side: pod networks count down from 10.244.0.0/16, that of Services is
+// 10.96.0.0/16.
+const maxClusters = 100
+
 // freeSlot is the lowest number that no cluster has.
 func freeSlot(all []*record) int {
 	slot := 0

@@ -66,20 +66,11 @@ type Options struct {
 // Start brings up the cluster, loads every image that a suite needs and installs the operator from config/default. A
 // cluster of that name which is up already is used again.
 func Start(ctx context.Context, opts Options) (*Env, error) {
-	log.SetLogger(logr.Discard()) // what the clients have to say, they say in errors
-	root, err := SourceRoot()
-	if err != nil {
-		return nil, err
-	}
 	if opts.Name == "" {
 		opts.Name = "e2e"
 	}
 	if opts.Progress == nil {
 		opts.Progress = artifact.NewProgress(os.Stderr)
-	}
-	store, err := artifact.Open("")
-	if err != nil {
-		return nil, err
 	}
 	c, err := cluster.Up(ctx, cluster.Options{
 		Name:       opts.Name,
@@ -93,14 +84,24 @@ func Start(ctx context.Context, opts Options) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := connect(c, store, root, opts.Progress)
+	env, err := Attach(c, opts.Progress)
 	if err != nil {
 		return nil, err
 	}
 	return env, env.InstallOperator(ctx)
 }
 
-func connect(c *cluster.Cluster, store *artifact.Store, root string, progress artifact.Progress) (*Env, error) {
+// Attach makes an environment of a cluster that is up, with nothing installed in it.
+func Attach(c *cluster.Cluster, progress artifact.Progress) (*Env, error) {
+	log.SetLogger(logr.Discard()) // what the clients have to say, they say in errors
+	root, err := SourceRoot()
+	if err != nil {
+		return nil, err
+	}
+	store, err := artifact.Open("")
+	if err != nil {
+		return nil, err
+	}
 	config, err := c.RESTConfig()
 	if err != nil {
 		return nil, err
