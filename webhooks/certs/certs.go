@@ -109,13 +109,15 @@ func (k *Keeper) ensure(ctx context.Context) error {
 	}
 	exists := err == nil
 	pair, parseErr := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
-	if parseErr != nil || k.due(pair.Leaf) {
+	trusted := bytes.Contains(secret.Data[bundleKey], secret.Data[corev1.TLSCertKey])
+	if parseErr != nil || !trusted || k.due(pair.Leaf) {
 		if pair, err = k.issue(ctx, secret, exists); err != nil {
 			return err
 		}
 	}
+	err = k.trust(ctx, secret.Data[bundleKey]) // first, so that nothing is served that is not trusted yet
 	k.current.Store(&pair)
-	return k.trust(ctx, secret.Data[bundleKey])
+	return err
 }
 
 func (k *Keeper) due(leaf *x509.Certificate) bool {
