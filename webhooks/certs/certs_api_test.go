@@ -33,6 +33,7 @@ var secretKey = client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "webh
 
 // One certificate serves all replicas, is trusted before it is served, and is replaced in time without a gap.
 func TestCertificate(t *testing.T) {
+	t.Parallel()
 	cl, err := client.New(testkit.StartAPIServer(t), client.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +82,7 @@ func TestCertificate(t *testing.T) {
 
 // Whatever is wrong with the Secret, a new certificate mends it.
 func TestSecretIsMended(t *testing.T) {
+	t.Parallel()
 	cl, err := client.New(testkit.StartAPIServer(t), client.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +122,7 @@ func TestSecretIsMended(t *testing.T) {
 
 // Of two replicas that issue at the same time one writes, and the other reads its at the next try.
 func TestTwoReplicasIssueAtOnce(t *testing.T) {
+	t.Parallel()
 	cl, err := client.New(testkit.StartAPIServer(t), client.Options{})
 	if err != nil {
 		t.Fatal(err)
