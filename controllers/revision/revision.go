@@ -152,7 +152,7 @@ func phasesOf(revision *v1alpha1.MeshRevision) ([]apply.Phase, error) {
 			needs = append(needs, o)
 		}
 	}
-	phases := []apply.Phase{{}, {Await: true}, {Exclusive: true}}
+	phases := []apply.Phase{{}, {Await: true}, {Exclusive: true, Confirmed: true}}
 	for i, group := range [][]*unstructured.Unstructured{needs, workload, webhooks} {
 		if phases[i].Objects, err = apply.Want(group); err != nil {
 			return nil, err

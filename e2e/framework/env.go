@@ -106,7 +106,7 @@ func Attach(c *cluster.Cluster, progress artifact.Progress) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.QPS, config.Burst = 100, 200
+	config.QPS = -1 // the API server bounds what it takes
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, networkingv1.AddToScheme, securityv1.AddToScheme,

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/Masterminds/semver/v3"
 	"golang.org/x/sync/errgroup"
@@ -29,6 +30,9 @@ type Phase struct {
 	Await bool
 	// Exclusive objects are never taken from somebody else: one that exists without being this mesh's is a [*TakenError].
 	Exclusive bool
+	// Confirmed validating webhooks are ready once istiod has made them fail closed. It does so when the API server has
+	// reached it, so that what needs a webhook of the same istiod can be created from then on.
+	Confirmed bool
 }
 
 // Wanted is one object that is wanted. Its content is asked for only when it has to be written, so that large objects need
@@ -176,8 +180,8 @@ type task struct {
 	record  v1alpha1.InventoryItem
 	needed  bool
 	// corrects says that the object was applied as it is wanted, and is not so any more.
-	corrects  bool
-	exclusive bool
+	corrects             bool
+	exclusive, confirmed bool
 	// left says that a newer CRD of somebody else is there: it only gets our label, so that its events reach us.
 	left bool
 	err  error
@@ -186,7 +190,7 @@ type task struct {
 func (a *Applier) examine(
 	ctx context.Context, r Request, phase Phase, w Wanted, records map[itemKey]v1alpha1.InventoryItem,
 ) (*task, error) {
-	t := &task{wanted: w, record: w.item, exclusive: phase.Exclusive}
+	t := &task{wanted: w, record: w.item, exclusive: phase.Exclusive, confirmed: phase.Confirmed}
 	if known, ok := records[keyOf(w.item)]; ok {
 		t.record = known
 		t.record.Version = w.item.Version
@@ -273,6 +277,13 @@ func (a *Applier) phases(ctx context.Context, r Request, todo []*task, result *R
 
 // write applies what needs it. One object that fails holds back no other of its phase.
 func (a *Applier) write(ctx context.Context, r Request, tasks []*task) {
+	// The API server refuses a binding whose role is not there yet.
+	binding := func(t *task) bool { return strings.HasSuffix(t.record.Kind, "RoleBinding") }
+	a.writeAtOnce(ctx, r, slices.DeleteFunc(slices.Clone(tasks), binding))
+	a.writeAtOnce(ctx, r, slices.DeleteFunc(slices.Clone(tasks), func(t *task) bool { return !binding(t) }))
+}
+
+func (a *Applier) writeAtOnce(ctx context.Context, r Request, tasks []*task) {
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	for _, t := range tasks {

@@ -34,6 +34,10 @@ func (a *Applier) notReady(ctx context.Context, t *task) (*NotReady, error) {
 	if current.GetKind() == "Service" {
 		return nil, nil
 	}
+	if t.confirmed && failsOpen(current) {
+		why.Reason, why.Message = "Unconfirmed", "istiod has not been called by the API server yet"
+		return why, nil
+	}
 	computed, err := status.Compute(current)
 	if err != nil {
 		return nil, fmt.Errorf("status of %s %s: %w", current.GetKind(), current.GetName(), err)
@@ -56,6 +60,18 @@ func (a *Applier) notReady(ctx context.Context, t *task) (*NotReady, error) {
 		why.Reason, why.Message = reason, message
 	}
 	return why, nil
+}
+
+// failsOpen says whether a validating webhook configuration lets objects through when nobody answers.
+func failsOpen(o *unstructured.Unstructured) bool {
+	if o.GetKind() != "ValidatingWebhookConfiguration" {
+		return false
+	}
+	webhooks, _, _ := unstructured.NestedSlice(o.Object, "webhooks")
+	return slices.ContainsFunc(webhooks, func(w any) bool {
+		webhook, ok := w.(map[string]any)
+		return ok && webhook["failurePolicy"] == "Ignore"
+	})
 }
 
 // failure is the word for a status that will not get better by itself.

@@ -7,6 +7,7 @@ package conditions
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -81,12 +82,15 @@ func OfApply(result apply.Result, err error) Verdict {
 	return notReady(result.NotReady)
 }
 
+// waits are the reasons of objects that only need time.
+var waits = []string{"Progressing", "NotFound", "Unconfirmed"}
+
 // notReady names the objects whose pods say a reason, else the first object.
 func notReady(objects []apply.NotReady) Verdict {
 	v := Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonProgressing, Message: "objects are being applied", Reconciling: true}
 	var said []string
 	for _, o := range objects {
-		if o.Reason != "Progressing" && o.Reason != "NotFound" {
+		if !slices.Contains(waits, o.Reason) {
 			said = append(said, o.String())
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -150,6 +151,31 @@ func (w *world) deploy(t *testing.T, namespace string) {
 			}
 		}
 		return len(all.Items) > 0, "none"
+	})
+}
+
+// istiod plays that istiod runs and is reached.
+func (w *world) istiod(t *testing.T) {
+	t.Helper()
+	w.deploy(t, "istio-system")
+	w.confirm(t)
+}
+
+// confirm makes the validating webhook of istiod fail closed, as istiod does once the API server has called it.
+func (w *world) confirm(t *testing.T) {
+	t.Helper()
+	w.eventually(t, "istiod's webhook", func() (bool, string) {
+		var webhook admissionregistrationv1.ValidatingWebhookConfiguration
+		if err := w.client.Get(t.Context(), client.ObjectKey{Name: "istio-validator-1-29-1-istio-system"}, &webhook); err != nil {
+			return false, err.Error()
+		}
+		for i := range webhook.Webhooks {
+			webhook.Webhooks[i].FailurePolicy = new(admissionregistrationv1.Fail)
+		}
+		if err := w.client.Update(t.Context(), &webhook, client.FieldOwner("pilot-discovery")); err != nil {
+			return false, err.Error()
+		}
+		return true, ""
 	})
 }
 

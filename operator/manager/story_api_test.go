@@ -44,6 +44,8 @@ func TestLifeOfAMesh(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.deploy(t, "istio-system")
+		w.condition(t, v1alpha1.ConditionControlPlaneReady, metav1.ConditionFalse, "istiod has not been called by the API server yet")
+		w.confirm(t)
 		w.ready(t)
 		requests := w.requests.Take()
 		t.Logf("%d requests", len(requests))
@@ -87,7 +89,7 @@ func TestLifeOfAMesh(t *testing.T) {
 			err := w.client.Get(t.Context(), client.ObjectKeyFromObject(istiod), &d)
 			return err == nil && d.Spec.Template.Spec.ServiceAccountName == "istiod-1-29-1" && d.Annotations["example.com/theirs"] == "kept", fmt.Sprint(err)
 		})
-		w.deploy(t, "istio-system")
+		w.istiod(t)
 		w.ready(t)
 	})
 	step("a paused mesh is not repaired, and says so", func(t *testing.T) {
@@ -123,7 +125,7 @@ func TestLifeOfAMesh(t *testing.T) {
 			err := w.client.Get(t.Context(), client.ObjectKey{Namespace: "istio-system", Name: "istiod-1-29-1"}, &d)
 			return err == nil && d.Labels["team"] == "platform", fmt.Sprint(d.Labels, err)
 		})
-		w.deploy(t, "istio-system")
+		w.istiod(t)
 		w.ready(t)
 	})
 	step("a gateway that is no entry any more goes", func(t *testing.T) {
@@ -289,7 +291,7 @@ func TestMistakeAndCorrection(t *testing.T) {
 	w.condition(t, v1alpha1.ConditionReady, metav1.ConditionFalse, "1.29.1")
 	w.condition(t, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonVersionUnavailable)
 	w.patch(t, m, `{"spec":{"version":"1.29.1"}}`)
-	w.deploy(t, "istio-system")
+	w.istiod(t)
 	w.ready(t)
 }
 
@@ -305,7 +307,7 @@ func TestForeignTag(t *testing.T) {
 	if err := w.client.Create(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
-	w.deploy(t, "istio-system")
+	w.istiod(t)
 	w.condition(t, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonTagTaken)
 	if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign); err != nil || foreign.Labels[v1alpha1.LabelMesh] != "" {
 		t.Errorf("the foreign tag was touched: %v %v", foreign.Labels, err)
@@ -324,7 +326,7 @@ func TestRemovalIsHeldWhileInUse(t *testing.T) {
 	if err := w.client.Create(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
-	w.deploy(t, "istio-system")
+	w.istiod(t)
 	w.ready(t)
 	w.createPod(t, "user")
 	w.eventually(t, "the pod to be counted", func() (bool, string) {
