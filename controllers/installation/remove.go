@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -127,59 +128,68 @@ func (r *Reconciler) removeRevision(ctx context.Context, s *scope) (bool, error)
 
 // What istiod itself writes and nobody else removes.
 const (
-	rootConfigMap   = "istio-ca-root-cert"
 	leaderPrefix    = "istio-"
-	selfSignedCA    = "istio-ca-secret"
-	pluggedInCA     = "cacerts"
 	leaderElections = "control-plane.alpha.kubernetes.io/leader"
+	selfSignedCA    = "istio-ca-secret"
 )
 
-// removeLeftovers removes what istiod wrote: the root certificate in every namespace, unless another mesh needs it, its
-// leader elections, and the secrets of the CA where the policy says so.
+// everyNamespace are the ConfigMaps that istiod writes into every namespace, with a label of its own.
+var (
+	everyNamespace      = []string{"istio-ca-root-cert", "istio-ca-crl"}
+	everyNamespaceLabel = client.MatchingLabels{"istio.io/config": "true"}
+)
+
+// removeLeftovers removes what istiod wrote: what it put into every namespace, unless another mesh needs it, its leader
+// elections, and the secret of the CA that it made, where the policy says so.
 func (r *Reconciler) removeLeftovers(ctx context.Context, s *scope) (bool, error) {
 	gone, err := r.istiodGone(ctx, s)
 	if err != nil || !gone {
 		return false, err // it would write again what is removed here
 	}
+	configMap, lease := corev1.SchemeGroupVersion.WithKind("ConfigMap"), coordinationv1.SchemeGroupVersion.WithKind("Lease")
 	if s.others == 0 {
-		for i := range s.namespaces {
-			if err := r.drop(ctx, "ConfigMap", s.namespaces[i].Name, rootConfigMap); err != nil {
-				return false, err
-			}
-		}
-	}
-	if s.namespace(s.mesh.Spec.Namespace) == nil {
-		return true, nil
-	}
-	for _, kind := range []schema.GroupVersionKind{
-		corev1.SchemeGroupVersion.WithKind("ConfigMap"), {Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"},
-	} {
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(kind)
-		if err := r.Live.List(ctx, list, client.InNamespace(s.mesh.Spec.Namespace)); err != nil {
+		err := r.deleteEach(ctx, configMap, func(o *metav1.PartialObjectMetadata) bool { return slices.Contains(everyNamespace, o.Name) }, everyNamespaceLabel)
+		if err != nil {
 			return false, err
 		}
-		for i := range list.Items {
-			item := &list.Items[i]
-			_, elects := item.Annotations[leaderElections]
-			if !strings.HasPrefix(item.Name, leaderPrefix) || kind.Kind == "ConfigMap" && !elects {
-				continue
-			}
-			item.SetGroupVersionKind(kind)
-			if err := r.Client.Delete(ctx, item); client.IgnoreNotFound(err) != nil {
-				return false, err
-			}
-		}
+	}
+	here := client.InNamespace(s.mesh.Spec.Namespace)
+	if err := r.deleteEach(ctx, configMap, func(o *metav1.PartialObjectMetadata) bool {
+		_, elects := o.Annotations[leaderElections]
+		return elects && strings.HasPrefix(o.Name, leaderPrefix)
+	}, here); err != nil {
+		return false, err
+	}
+	if err := r.deleteEach(ctx, lease, func(o *metav1.PartialObjectMetadata) bool { return strings.HasPrefix(o.Name, leaderPrefix) }, here); err != nil {
+		return false, err
 	}
 	if s.mesh.Spec.DeletionPolicy.CASecret != v1alpha1.Delete {
 		return true, nil
 	}
-	for _, name := range []string{selfSignedCA, pluggedInCA} {
-		if err := r.drop(ctx, "Secret", s.mesh.Spec.Namespace, name); err != nil {
-			return false, err
+	secret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: s.mesh.Spec.Namespace, Name: selfSignedCA}}
+	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	return true, client.IgnoreNotFound(r.Client.Delete(ctx, secret))
+}
+
+// deleteEach deletes the objects of a kind that are listed and chosen.
+func (r *Reconciler) deleteEach(
+	ctx context.Context, kind schema.GroupVersionKind, chosen func(*metav1.PartialObjectMetadata) bool, opts ...client.ListOption,
+) error {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(kind)
+	if err := r.Live.List(ctx, list, opts...); err != nil {
+		return err
+	}
+	for i := range list.Items {
+		if !chosen(&list.Items[i]) {
+			continue
+		}
+		list.Items[i].SetGroupVersionKind(kind)
+		if err := r.Client.Delete(ctx, &list.Items[i]); client.IgnoreNotFound(err) != nil {
+			return err
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // istiodGone says whether the last pod of the control plane has ended.
@@ -188,13 +198,6 @@ func (r *Reconciler) istiodGone(ctx context.Context, s *scope) (bool, error) {
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
 	err := r.Live.List(ctx, pods, client.InNamespace(s.mesh.Spec.Namespace), client.MatchingLabels{v1alpha1.LabelMesh: s.mesh.Name}, client.Limit(1))
 	return len(pods.Items) == 0, err
-}
-
-// drop deletes an object of the core group by name, whether it is there or not.
-func (r *Reconciler) drop(ctx context.Context, kind, namespace, name string) error {
-	o := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(kind))
-	return client.IgnoreNotFound(r.Client.Delete(ctx, o))
 }
 
 // removeCRDs removes Istio's CRDs, and with them all Istio configuration, where the policy says so and no other mesh stands on

@@ -35,6 +35,9 @@ func run(ctx context.Context, out string) error {
 	if err != nil {
 		return err
 	}
+	if err := env.RemoveLeftovers(ctx); err != nil {
+		return err
+	}
 	if out == "" {
 		out = filepath.Join(env.Root, "docs", "benchmarks.md")
 	}

@@ -6,7 +6,6 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"strconv"
 	"strings"
 )
 
@@ -26,15 +25,12 @@ func (r *report) add(what, bound, ours string) {
 }
 
 // beside puts what helm needed in the row of a scenario, and the ratio.
-func (r *report) beside(what string, ours, helm int) {
+func (r *report) beside(what string, ours, helm float64, text string) {
 	for i := range r.rows {
 		if r.rows[i].what != what {
 			continue
 		}
-		r.rows[i].helm = strconv.Itoa(helm)
-		if helm > 0 {
-			r.rows[i].ratio = fmt.Sprintf("%.2f", float64(ours)/float64(helm))
-		}
+		r.rows[i].helm, r.rows[i].ratio = text, fmt.Sprintf("%.2f", ours/helm)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
+	"github.com/meshwright/meshwright/e2e/cluster/artifact"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
@@ -38,7 +39,18 @@ func (e *Env) InstallOperator(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	images, err := e.Store.Ensure(ctx, e.Progress, artifact.OperatorImage())
+	if err != nil {
+		return err
+	}
 	for _, o := range objects {
+		if o.GetKind() == "Deployment" {
+			// The name of the image is always the same, its content is not: this starts new pods when it changed.
+			content := filepath.Base(filepath.Dir(images[artifact.OperatorImage()]))
+			if err := unstructured.SetNestedField(o.Object, content, "spec", "template", "metadata", "annotations", "meshwright-e2e/image"); err != nil {
+				return err
+			}
+		}
 		err := e.WaitFor(ctx, o.GetKind()+" "+o.GetName()+" to be accepted", func(ctx context.Context) (bool, string, error) {
 			err := e.apply(ctx, o.DeepCopy())
 			// A policy over a CRD of the same manifests is accepted once the CRD is served.

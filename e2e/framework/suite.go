@@ -36,7 +36,7 @@ func mainWithCluster(m *testing.M, set func(*Env), istio []string) int {
 		fmt.Fprintln(os.Stderr, "the cluster of this suite:", err)
 		return 1
 	}
-	if err := env.removeLeftovers(ctx); err != nil {
+	if err := env.RemoveLeftovers(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -52,8 +52,8 @@ func mainWithCluster(m *testing.M, set func(*Env), istio []string) int {
 	return code
 }
 
-// removeLeftovers removes the meshes that an interrupted run left in a cluster which is used again.
-func (e *Env) removeLeftovers(ctx context.Context) error {
+// RemoveLeftovers removes the meshes that an interrupted run left in a cluster which is used again.
+func (e *Env) RemoveLeftovers(ctx context.Context) error {
 	var meshes v1alpha1.MeshInstallationList
 	if err := e.Client.List(ctx, &meshes); err != nil {
 		return err

@@ -273,7 +273,8 @@ type DeletionPolicy struct {
 	// +optional
 	// +kubebuilder:default=Retain
 	CRDs RetentionPolicy `json:"crds,omitempty"`
-	// CASecret says whether the Secret of the mesh's CA (istio-ca-secret, cacerts) is kept: Retain or Delete. Default: Retain.
+	// CASecret says whether the Secret of the mesh's CA that istiod made (istio-ca-secret) is kept: Retain or Delete. One that
+	// you plugged in (cacerts) is always kept. Default: Retain.
 	// +optional
 	// +kubebuilder:default=Retain
 	CASecret RetentionPolicy `json:"caSecret,omitempty"`
