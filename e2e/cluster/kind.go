@@ -123,9 +123,11 @@ func auditPatch(kubernetes string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("version of Kubernetes %q: %w", kubernetes, err)
 	}
-	args := "{audit-policy-file: /audit/policy.yaml, audit-log-path: /audit/audit.log}"
+	// One file, never rotated in the life of a test cluster: those who count requests read on where they were.
+	args := `{audit-policy-file: /audit/policy.yaml, audit-log-path: /audit/audit.log, audit-log-maxsize: "100000"}`
 	if v.Minor() >= 36 {
-		args = "[{name: audit-policy-file, value: /audit/policy.yaml}, {name: audit-log-path, value: /audit/audit.log}]"
+		args = `[{name: audit-policy-file, value: /audit/policy.yaml}, {name: audit-log-path, value: /audit/audit.log},
+    {name: audit-log-maxsize, value: "100000"}]`
 	}
 	return `kind: ClusterConfiguration
 apiServer:

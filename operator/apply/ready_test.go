@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // A pod that is tried again and again keeps one reason, whichever of the kubelet's words it is at.
@@ -84,5 +85,30 @@ func TestReasonOfAPod(t *testing.T) {
 				t.Errorf("got %q, %q; want %q, %q", reason, message, tc.wantReason, tc.wantMessage)
 			}
 		})
+	}
+}
+
+// Istiod makes its webhooks fail closed when the API server has reached it; until then they fail open.
+func TestFailsOpen(t *testing.T) {
+	configuration := func(kind string, policies ...any) *unstructured.Unstructured {
+		var webhooks []any
+		for _, p := range policies {
+			webhooks = append(webhooks, map[string]any{"failurePolicy": p})
+		}
+		return &unstructured.Unstructured{Object: map[string]any{"kind": kind, "webhooks": webhooks}}
+	}
+	for _, tc := range []struct {
+		reason string
+		object *unstructured.Unstructured
+		want   bool
+	}{
+		{reason: "all closed", object: configuration("ValidatingWebhookConfiguration", "Fail", "Fail")},
+		{reason: "one is open", object: configuration("ValidatingWebhookConfiguration", "Fail", "Ignore"), want: true},
+		{reason: "none at all", object: configuration("ValidatingWebhookConfiguration")},
+		{reason: "injection is not what istiod confirms", object: configuration("MutatingWebhookConfiguration", "Ignore")},
+	} {
+		if got := failsOpen(tc.object); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.reason, got, tc.want)
+		}
 	}
 }

@@ -44,7 +44,7 @@ func Summarise(conditions *[]metav1.Condition, generation int64, v Verdict) {
 // Set writes one condition.
 func Set(conditions *[]metav1.Condition, generation int64, typ string, status metav1.ConditionStatus, reason, message string) {
 	if len(message) > maxMessage {
-		message = message[:maxMessage-3] + "..."
+		message = strings.ToValidUTF8(message[:maxMessage-3], "") + "..." // the cut may go through a character
 	}
 	apimeta.SetStatusCondition(conditions, metav1.Condition{
 		Type: typ, Status: status, Reason: reason, Message: message, ObservedGeneration: generation,
