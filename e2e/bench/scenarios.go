@@ -19,7 +19,6 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -288,24 +287,7 @@ func (b *bench) memory(ctx context.Context) error {
 func (b *bench) removeOurs(ctx context.Context) error { return b.env.Remove(ctx, "default") }
 
 // clean removes Istio's CRDs, which helm keeps when it uninstalls: both begin with none.
-func (b *bench) clean(ctx context.Context) error {
-	var all apiextensionsv1.CustomResourceDefinitionList
-	if err := b.env.Client.List(ctx, &all); err != nil {
-		return err
-	}
-	for i := range all.Items {
-		if !strings.HasSuffix(all.Items[i].Name, ".istio.io") {
-			continue
-		}
-		if err := b.env.Client.Delete(ctx, &all.Items[i]); err != nil {
-			return err
-		}
-		if err := b.env.WaitGone(ctx, &all.Items[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (b *bench) clean(ctx context.Context) error { return b.env.RemoveIstioCRDs(ctx) }
 
 // helm installs the same charts with the same values by the helm CLI, and upgrades without a change.
 func (b *bench) helm(ctx context.Context) error {

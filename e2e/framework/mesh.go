@@ -49,7 +49,10 @@ func ControlPlaneValues() map[string]any {
 		"env":       map[string]any{"PILOT_ENABLE_ALPN_FILTER": "false", "PILOT_ENABLE_METADATA_EXCHANGE": "false"},
 		"telemetry": map[string]any{"enabled": false},
 		"resources": smallRequests(),
-		"global":    map[string]any{"proxy": map[string]any{"resources": smallRequests()}},
+		"global": map[string]any{"proxy": map[string]any{
+			"resources":              smallRequests(),
+			"readinessPeriodSeconds": 1, // a gateway is looked at every 15 s otherwise, and a test waits for it
+		}},
 	}
 }
 

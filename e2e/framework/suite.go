@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -61,6 +62,26 @@ func (e *Env) RemoveLeftovers(ctx context.Context) error {
 	for _, mesh := range meshes.Items {
 		e.Progress.Say("removing mesh " + mesh.Name + ", which an earlier run left")
 		if err := e.Remove(ctx, mesh.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RemoveIstioCRDs removes the CRDs that a mesh or helm kept.
+func (e *Env) RemoveIstioCRDs(ctx context.Context) error {
+	var all apiextensionsv1.CustomResourceDefinitionList
+	if err := e.Client.List(ctx, &all); err != nil {
+		return err
+	}
+	for i := range all.Items {
+		if !strings.HasSuffix(all.Items[i].Name, ".istio.io") {
+			continue
+		}
+		if err := e.Client.Delete(ctx, &all.Items[i]); err != nil {
+			return err
+		}
+		if err := e.WaitGone(ctx, &all.Items[i]); err != nil {
 			return err
 		}
 	}
