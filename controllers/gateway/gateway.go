@@ -154,6 +154,11 @@ func (r *Reconciler) decide(ctx context.Context, s *scope) (conditions.Verdict, 
 		message := errs.ToAggregate().Error()
 		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonInvalidSpec, Message: message, Stalled: true}, nil
 	}
+	for _, entry := range s.mesh.Spec.Gateways {
+		if entry.Name == s.gateway.Name && entry.Namespace == s.gateway.Namespace && !validate.Same(s.gateway, entry) {
+			return waiting(v1alpha1.ReasonProgressing, "spec.values differ from those in spec.gateways of MeshInstallation "+s.mesh.Name+", which are put back"), nil
+		}
+	}
 	if s.revision == nil {
 		return waiting(v1alpha1.ReasonProgressing, "waiting for the control plane of MeshInstallation "+s.mesh.Name), nil
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -205,7 +204,7 @@ func (r *Reconciler) writeGateways(ctx context.Context, s *scope) error {
 		i := slices.IndexFunc(s.gateways, func(g v1alpha1.MeshGateway) bool {
 			return g.Name == entry.Name && g.Namespace == entry.Namespace
 		})
-		if i >= 0 && sameGateway(&s.gateways[i], entry) {
+		if i >= 0 && validate.Same(&s.gateways[i], entry) {
 			continue
 		}
 		intent, err := gatewayIntent(s.mesh.Name, entry)
@@ -227,15 +226,6 @@ func (r *Reconciler) writeGateways(ctx context.Context, s *scope) error {
 		}
 	}
 	return nil
-}
-
-func sameGateway(g *v1alpha1.MeshGateway, entry v1alpha1.Gateway) bool {
-	there, err := v1alpha1.DecodeMap(g.Spec.Values)
-	if err != nil {
-		return false
-	}
-	wanted, err := v1alpha1.DecodeMap(entry.Values)
-	return err == nil && apiequality.Semantic.DeepEqual(there, wanted)
 }
 
 func gatewayIntent(mesh string, entry v1alpha1.Gateway) (*unstructured.Unstructured, error) {

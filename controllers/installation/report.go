@@ -19,6 +19,7 @@ import (
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/metrics"
+	"github.com/meshwright/meshwright/operator/validate"
 )
 
 // countEvery bounds how often counts alone make a write.
@@ -106,7 +107,7 @@ func gatewaysOf(s *scope) conditions.Verdict {
 			}
 			summary.Addresses = g.Status.Addresses
 			problem = conditions.Message(g.Status.Conditions, v1alpha1.ConditionReady)
-			if conditions.Current(g.Status.Conditions, g.Generation, v1alpha1.ConditionReady) && sameGateway(g, entry) {
+			if conditions.Current(g.Status.Conditions, g.Generation, v1alpha1.ConditionReady) && validate.Same(g, entry) {
 				summary.Ready = metav1.ConditionTrue
 			}
 		}

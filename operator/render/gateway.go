@@ -5,8 +5,10 @@ package render
 
 import (
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -44,6 +46,9 @@ func Gateway(r GatewayRequest) ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := onlyItsOwn(all, r); err != nil {
+		return nil, err
+	}
 	selector := map[string]string{}
 	budget := false
 	for _, o := range all {
@@ -69,6 +74,34 @@ func Gateway(r GatewayRequest) ([]*unstructured.Unstructured, error) {
 	}
 	own(all, map[string]string{v1alpha1.LabelMesh: r.Mesh, v1alpha1.LabelGateway: r.Name})
 	return all, nil
+}
+
+// gatewayKinds are the kinds that a gateway consists of.
+var gatewayKinds = []schema.GroupVersionKind{
+	{Version: "v1", Kind: "Service"},
+	{Version: "v1", Kind: "ServiceAccount"},
+	{Group: "apps", Version: "v1", Kind: "Deployment"},
+	{Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler"},
+	{Group: "networking.k8s.io", Version: "v1", Kind: "NetworkPolicy"},
+	{Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"},
+	{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "Role"},
+	{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "RoleBinding"},
+}
+
+// onlyItsOwn refuses whatever is no part of a gateway. Charts print some values as they are, so that a value could carry
+// objects along; teams write values, and the operator applies objects with its own rights.
+func onlyItsOwn(all []*unstructured.Unstructured, r GatewayRequest) error {
+	seen := map[schema.GroupVersionKind]bool{}
+	for _, o := range all {
+		kind := o.GroupVersionKind()
+		named := o.GetName() == r.Name || kind.Kind == "NetworkPolicy" && o.GetName() == r.WorkloadName()
+		if !slices.Contains(gatewayKinds, kind) || seen[kind] || !named || o.GetNamespace() != r.GatewayNamespace {
+			return fmt.Errorf("the values of gateway %s/%s render %s %s/%s, which is no part of a gateway: look for line breaks in them",
+				r.GatewayNamespace, r.Name, kind.Kind, o.GetNamespace(), o.GetName())
+		}
+		seen[kind] = true
+	}
+	return nil
 }
 
 // revisionLabel tells istiod's injector which revision a pod belongs to.

@@ -309,3 +309,23 @@ func BenchmarkControlPlane(b *testing.B) {
 		}
 	}
 }
+
+// A value that a chart prints as it is can't bring an object along, nor move the gateway's own.
+func TestGatewayIsNothingElse(t *testing.T) {
+	for reason, service := range map[string]map[string]any{
+		"another kind":            {"type": "ClusterIP\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: mine}\nspec:"},
+		"another namespace":       {"type": "ClusterIP\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: edge, namespace: kube-system}\nspec:"},
+		"another name":            {"type": "ClusterIP\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: mine, namespace: team}\nspec:"},
+		"a second one of a kind":  {"type": "ClusterIP\n---\napiVersion: v1\nkind: Service\nmetadata: {name: edge, namespace: team}\nspec:"},
+		"the kind of another API": {"type": "ClusterIP\n---\napiVersion: example.com/v1\nkind: Service\nmetadata: {name: edge, namespace: team}\nspec:"},
+	} {
+		for _, version := range []string{"1.26.1", "1.29.1", "1.31.0"} {
+			r := GatewayRequest{
+				Request: canary(t, version, "r"), Name: "edge", GatewayNamespace: "team", GatewayValues: map[string]any{"service": service},
+			}
+			if got, err := Gateway(r); err == nil || !strings.Contains(err.Error(), "no part of a gateway") {
+				t.Errorf("%s, Istio %s: %v, rendered %v", reason, version, err, names(got))
+			}
+		}
+	}
+}

@@ -8,7 +8,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -64,6 +67,8 @@ func Gateway(g *v1alpha1.MeshGateway, mesh *v1alpha1.MeshInstallation, f Facts) 
 	if !Listed(g, mesh) {
 		errs = append(errs, notAllowed(path, decoded, teamValues)...)
 		errs = append(errs, labelRules(path, decoded)...)
+		errs = append(errs, plain(path, decoded)...)
+		errs = append(errs, reachable(path.Child("service"), decoded)...)
 	}
 	if f.KnownValues != nil && f.Installed != nil {
 		if tree := f.KnownValues(f.Installed, gatewayChart); tree != nil {
@@ -78,6 +83,17 @@ func Listed(g *v1alpha1.MeshGateway, mesh *v1alpha1.MeshInstallation) bool {
 	return mesh != nil && mesh.Name == g.Spec.Mesh && slices.ContainsFunc(mesh.Spec.Gateways, func(entry v1alpha1.Gateway) bool {
 		return entry.Name == g.Name && entry.Namespace == g.Namespace
 	})
+}
+
+// Same says whether a gateway has the values of its entry in spec.gateways. It has not while an edit by others waits to be put
+// back: what it says then has not been checked by anybody.
+func Same(g *v1alpha1.MeshGateway, entry v1alpha1.Gateway) bool {
+	there, err := v1alpha1.DecodeMap(g.Spec.Values)
+	if err != nil {
+		return false
+	}
+	wanted, err := v1alpha1.DecodeMap(entry.Values)
+	return err == nil && apiequality.Semantic.DeepEqual(there, wanted)
 }
 
 func notAllowed(path *field.Path, values map[string]any, list allowed) (errs field.ErrorList) {
@@ -100,6 +116,51 @@ func notAllowed(path *field.Path, values map[string]any, list allowed) (errs fie
 		errs = append(errs, notAllowed(path.Child(key), inner, below)...)
 	}
 	return errs
+}
+
+// plain refuses control characters and line breaks of any kind: charts print some values as they are, and what stands on a
+// line of its own is a field or an object of its own.
+func plain(path *field.Path, value any) (errs field.ErrorList) {
+	breaks := func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
+	switch v := value.(type) {
+	case string:
+		if strings.ContainsFunc(v, breaks) {
+			errs = append(errs, field.Invalid(path, summary(v), "has to be one line without control characters"))
+		}
+	case []any:
+		for i, item := range v {
+			errs = append(errs, plain(path.Index(i), item)...)
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if strings.ContainsFunc(key, breaks) {
+				errs = append(errs, field.Invalid(path, summary(key), "a key has to be one line without control characters"))
+				continue
+			}
+			errs = append(errs, plain(path.Child(key), v[key])...)
+		}
+	}
+	return errs
+}
+
+// serviceTypes are those that make a Service of the gateway's own pods.
+var serviceTypes = []string{"ClusterIP", "NodePort", "LoadBalancer"}
+
+// reachable keeps the Service what it is: one over the gateway's own pods.
+func reachable(path *field.Path, values map[string]any) field.ErrorList {
+	service, _ := values["service"].(map[string]any)
+	if kind, set := service["type"]; set && (!isString(kind) || !slices.Contains(serviceTypes, kind.(string))) {
+		return field.ErrorList{field.NotSupported(path.Child("type"), summary(kind), serviceTypes)}
+	}
+	if class, set := service["loadBalancerClass"]; set && (!isString(class) || len(validation.IsQualifiedName(class.(string))) > 0) {
+		return field.ErrorList{field.Invalid(path.Child("loadBalancerClass"), summary(class), "has to be a label-style name, such as example.com/internal")}
+	}
+	return nil
+}
+
+func isString(v any) bool {
+	_, ok := v.(string)
+	return ok
 }
 
 // labelRules keeps a team's pods out of other Services and out of other meshes.

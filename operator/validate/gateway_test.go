@@ -41,6 +41,13 @@ func TestTeamsCantBorrowRights(t *testing.T) {
 		{"labels that its Service selects by", `{"labels":{"istio":"other"}}`, "labels.istio"},
 		{"another revision", `{"labels":{"istio.io/rev":"canary"}}`, "labels.istio.io/rev"},
 		{"another owner", `{"labels":{"meshwright.io/mesh":"other"}}`, "labels.meshwright.io/mesh"},
+		{"an object of its own, behind a line break", `{"service":{"type":"ClusterIP\n---\nkind: ClusterRoleBinding"}}`, "service.type"},
+		{"a field of its own, behind another kind of line break", `{"service":{"loadBalancerClass":"a\u2028externalIPs: []"}}`, "service.loadBalancerClass"},
+		{"a field of its own, in a key", `{"resources":{"limits":{"cpu\n  hostNetwork":"true"}}}`, "resources.limits"},
+		{"a field of its own, deep in a list", `{"topologySpreadConstraints":[{"topologyKey":"a\u0085b"}]}`, "topologySpreadConstraints[0].topologyKey"},
+		{"a Service that leads elsewhere", `{"service":{"type":"ExternalName"}}`, "service.type"},
+		{"a type that is no word", `{"service":{"type":{"a":"b"}}}`, "service.type"},
+		{"a class that is no name", `{"service":{"loadBalancerClass":"{a: b}"}}`, "service.loadBalancerClass"},
 		{"rights to read secrets", `{"rbac":{"enabled":true}}`, "rbac"},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
