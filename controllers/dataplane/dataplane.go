@@ -25,6 +25,8 @@ import (
 // Reconciler reconciles the labels of namespaces.
 type Reconciler struct {
 	Client client.Client
+	// Namespace of the operator, which is never enrolled.
+	Namespace string
 }
 
 // SetupWithManager registers the controller.
@@ -62,30 +64,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, req.NamespacedName, namespace); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	meshes, paused, err := dataplane.Gather(ctx, r.Client)
+	meshes, err := dataplane.Gather(ctx, r.Client, r.Namespace)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	verdicts := dataplane.Decide(meshes, namespace)
-	for i, v := range verdicts {
-		if v.Enroll && !paused[meshes[i].Name] {
-			return ctrl.Result{}, r.label(ctx, namespace.Name, meshes[i].Revision)
-		}
-	}
-	release := len(meshes) == 0 && dataplane.OwnsLabel(namespace)
-	for _, v := range verdicts {
-		release = release || v.Release
-	}
-	if release && len(paused) == 0 {
-		return ctrl.Result{}, r.label(ctx, namespace.Name, "")
+	if _, wanted := dataplane.Decide(meshes, namespace); wanted != dataplane.LabelOf(namespace) {
+		return ctrl.Result{}, r.label(ctx, namespace, wanted.Revision)
 	}
 	return ctrl.Result{}, nil
 }
 
-// label sets the revision label of a namespace, or gives it up. When somebody else holds the label it stays theirs: the
+// label sets the revision label of a namespace, or gives it up with an empty revision. When somebody else holds the label it stays theirs: the
 // installation reports it.
-func (r *Reconciler) label(ctx context.Context, namespace, revision string) error {
-	intent := applycorev1.Namespace(namespace)
+func (r *Reconciler) label(ctx context.Context, namespace *metav1.PartialObjectMetadata, revision string) error {
+	// With the UID, a namespace that is gone meanwhile is a conflict, and is not created again.
+	intent := applycorev1.Namespace(namespace.Name).WithUID(namespace.UID)
 	if revision != "" {
 		intent = intent.WithLabels(map[string]string{dataplane.RevisionLabel: revision})
 	}

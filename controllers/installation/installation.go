@@ -50,6 +50,8 @@ type Reconciler struct {
 	Library  *istio.Library
 	Recorder events.EventRecorder
 	Clock    clock.PassiveClock
+	// Namespace of the operator.
+	Namespace string
 	// KubeVersion is the cluster's version, such as v1.34.4: charts choose by it.
 	KubeVersion string
 

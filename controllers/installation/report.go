@@ -164,18 +164,19 @@ func (r *Reconciler) counts(ctx context.Context, s *scope) time.Duration {
 }
 
 func (r *Reconciler) count(ctx context.Context, s *scope) (v1alpha1.DataPlaneStatus, error) {
-	meshes, _, err := dataplane.Gather(ctx, r.Client)
+	meshes, err := dataplane.Gather(ctx, r.Client, r.Namespace)
 	if err != nil {
 		return v1alpha1.DataPlaneStatus{}, err
 	}
 	self := slices.IndexFunc(meshes, func(m dataplane.Named) bool { return m.Name == s.mesh.Name })
 	if self < 0 {
-		return v1alpha1.DataPlaneStatus{}, nil // its selector does not parse, which Ready says
+		return v1alpha1.DataPlaneStatus{}, nil // it is gone from the cache
 	}
 	out := v1alpha1.DataPlaneStatus{}
 	members := map[string]bool{}
 	for i := range s.namespaces {
-		v := dataplane.Decide(meshes, &s.namespaces[i])[self]
+		verdicts, _ := dataplane.Decide(meshes, &s.namespaces[i])
+		v := verdicts[self]
 		if v.Member {
 			members[s.namespaces[i].Name] = true
 		}

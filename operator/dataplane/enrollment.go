@@ -29,37 +29,35 @@ type Mesh struct {
 	Selector labels.Selector
 	// Label says that Meshwright sets the label; otherwise people do, with a tag.
 	Label bool
-	// Namespace of the control plane.
-	Namespace string
-	// Gateways are the namespaces of the mesh's gateways.
-	Gateways map[string]bool
+	Around
 }
 
-// MeshOf gathers it from an installation. The error is that of a selector that does not parse.
-func MeshOf(m *v1alpha1.MeshInstallation, gateways []v1alpha1.MeshGateway) (Mesh, error) {
+// Around are namespaces that are not enrolled, whichever mesh selects them.
+type Around struct {
+	// Reserved are those of control planes and of the operator.
+	Reserved map[string]bool
+	// Gateways are those of gateways that installations list; Teams are those of all gateways.
+	Gateways, Teams map[string]bool
+}
+
+// MeshOf gathers it from an installation. The error is that of a selector that does not parse; it selects nothing then.
+func MeshOf(m *v1alpha1.MeshInstallation, around Around) (Mesh, error) {
 	out := Mesh{
-		Revision:  m.Status.StableRevision,
-		Default:   m.Spec.DefaultRevision != v1alpha1.DefaultRevisionLeave,
-		Label:     m.Spec.DataPlane.Enrollment != v1alpha1.EnrollmentTag,
-		Namespace: m.Spec.Namespace,
-		Gateways:  map[string]bool{},
+		Revision: m.Status.StableRevision,
+		Default:  m.Spec.DefaultRevision != v1alpha1.DefaultRevisionLeave,
+		Label:    m.Spec.DataPlane.Enrollment != v1alpha1.EnrollmentTag,
+		Around:   around,
 	}
 	for _, t := range m.Spec.Tags {
 		out.Tags = append(out.Tags, t.Name)
 	}
-	for _, g := range m.Spec.Gateways {
-		out.Gateways[g.Namespace] = true
-	}
-	for _, g := range gateways {
-		if g.Spec.Mesh == m.Name {
-			out.Gateways[g.Namespace] = true
-		}
-	}
 	if m.Spec.DataPlane.NamespaceSelector == nil || Removing(m) {
 		return out, nil
 	}
-	var err error
-	out.Selector, err = metav1.LabelSelectorAsSelector(m.Spec.DataPlane.NamespaceSelector)
+	selector, err := metav1.LabelSelectorAsSelector(m.Spec.DataPlane.NamespaceSelector)
+	if err == nil {
+		out.Selector = selector
+	}
 	return out, err
 }
 
@@ -73,39 +71,68 @@ func Removing(m *v1alpha1.MeshInstallation) bool {
 type Verdict struct {
 	// Member says that new pods of the namespace get a proxy of the mesh, as it is labelled now.
 	Member bool
-	// Enroll says that our label should be on it; Release that our label should go.
-	Enroll, Release bool
+	// Enroll says that our label should be on it. Stays says that our label, where it is, is left there although the namespace
+	// would not be enrolled now: a team may not take sidecars away from others.
+	Enroll, Stays bool
 	// Blocked is the reason why a namespace that the selector matches is not enrolled, with a message; empty for none.
 	Blocked, Message string
-}
-
-// Decide says what each of several meshes wants of a namespace. It can be enrolled in one: where several want it, the first
-// does, and the others are told.
-func Decide(meshes []Named, namespace metav1.Object) []Verdict {
-	out := make([]Verdict, len(meshes))
-	holder := ""
-	for i, m := range meshes {
-		out[i] = Judge(m.Mesh, namespace)
-		wants := m.wants(namespace) && out[i].Blocked == ""
-		switch {
-		case wants && holder == "":
-			holder = m.Name
-		case wants:
-			out[i] = Verdict{Member: out[i].Member, Blocked: BlockedByLabel, Message: "it is enrolled in MeshInstallation " + holder + ": narrow a selector"}
-		}
-	}
-	if holder != "" {
-		for i := range out {
-			out[i].Release = false
-		}
-	}
-	return out
 }
 
 // Named is a mesh with the name of its installation.
 type Named struct {
 	Name string
 	Mesh
+	// Still says that nothing may be done for the mesh now: it is paused, or its selector does not parse. What is labelled for it
+	// stays.
+	Still bool
+}
+
+// Decide says what each of several meshes wants of a namespace, and which label of ours should be on it. It can be enrolled
+// in one mesh: where several want it, the one that has it keeps it, else the first by name gets it; the others are told.
+func Decide(meshes []Named, namespace metav1.Object) ([]Verdict, Label) {
+	out := make([]Verdict, len(meshes))
+	ours, now := OwnsLabel(namespace), namespace.GetLabels()[RevisionLabel]
+	holder, owner := -1, -1
+	for i, m := range meshes {
+		out[i] = Judge(m.Mesh, namespace)
+		has := ours && m.Revision != "" && m.Revision == now
+		if has {
+			owner = i
+		}
+		if m.wants(namespace) && out[i].Blocked == "" && (holder < 0 || has) {
+			holder = i
+		}
+	}
+	for i, m := range meshes {
+		if i != holder && holder >= 0 && m.wants(namespace) && out[i].Blocked == "" {
+			out[i] = Verdict{Member: out[i].Member, Blocked: BlockedByLabel, Message: "it is enrolled in MeshInstallation " + meshes[holder].Name + ": narrow a selector"}
+		}
+	}
+	label := Label{Ours: ours, Revision: now}
+	switch {
+	case owner >= 0 && meshes[owner].Still || namespace.GetDeletionTimestamp() != nil:
+	case holder >= 0 && out[holder].Enroll && !meshes[holder].Still:
+		label = Label{Ours: true, Revision: meshes[holder].Revision}
+	case holder >= 0 || !ours:
+	case owner >= 0 && out[owner].Stays:
+	case owner < 0 && slices.ContainsFunc(meshes, func(m Named) bool { return m.Still }):
+		// Whose label it was is not known, and one of those who could say so may not be asked.
+	default:
+		label = Label{}
+	}
+	return out, label
+}
+
+// Label is the revision label of a namespace.
+type Label struct {
+	// Ours says that this operator sets it. Where it does not, nothing is written.
+	Ours     bool
+	Revision string
+}
+
+// LabelOf is the label as it is.
+func LabelOf(namespace metav1.Object) Label {
+	return Label{Ours: OwnsLabel(namespace), Revision: namespace.GetLabels()[RevisionLabel]}
 }
 
 // wants says whether a mesh's selector asks for a namespace.
@@ -128,14 +155,16 @@ func Judge(m Mesh, namespace metav1.Object) Verdict {
 	ours := OwnsLabel(namespace)
 	v := Verdict{Member: m.member(all)}
 	if !m.wants(namespace) {
-		v.Release = ours
 		return v
 	}
 	switch name := namespace.GetName(); {
-	case strings.HasPrefix(name, "kube-"), name == m.Namespace:
-		v.Blocked, v.Message = BlockedSystem, "namespaces of the system and of the control plane get no sidecars: narrow the selector"
+	case strings.HasPrefix(name, "kube-"), m.Reserved[name]:
+		v.Blocked, v.Message = BlockedSystem, "namespaces of the system, of control planes and of the operator get no sidecars: narrow the selector"
 	case m.Gateways[name]:
-		v.Blocked, v.Message = BlockedGateway, "it holds a gateway of the mesh, whose pods would be injected twice: narrow the selector"
+		v.Blocked, v.Message = BlockedGateway, "it holds a gateway of a mesh, whose pods would be injected twice: narrow the selector"
+	case m.Teams[name]:
+		v.Blocked, v.Message = BlockedGateway, "it holds a team's gateway, whose pods would be injected twice: move the gateway, or narrow the selector"
+		v.Stays = true
 	case all[InjectionLabel] == "disabled":
 		v.Blocked, v.Message = BlockedDisabled, "it is labelled istio-injection=disabled: remove the label, or narrow the selector"
 	case all[InjectionLabel] == "enabled" && !m.Default:
@@ -144,12 +173,10 @@ func Judge(m Mesh, namespace metav1.Object) Verdict {
 		// The default revision is this mesh's: the namespace is a member already.
 	case all[RevisionLabel] == "" || ours && all[RevisionLabel] != m.Revision:
 		v.Enroll = true
-		return v
 	case !v.Member:
 		v.Blocked = BlockedByLabel
 		v.Message = fmt.Sprintf("istio.io/rev=%s was set by %s: remove the label there, or narrow the selector", all[RevisionLabel], setter(namespace))
 	}
-	v.Release = v.Blocked != "" && ours
 	return v
 }
 

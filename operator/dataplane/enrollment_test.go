@@ -6,6 +6,7 @@ package dataplane
 import (
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -25,8 +26,11 @@ func namespace(name string, all map[string]string, setters ...string) *metav1.Pa
 }
 
 var shop = Mesh{
-	Revision: "1-29-1", Tags: []string{"stable"}, Default: true, Label: true, Namespace: "istio-system",
-	Gateways: map[string]bool{"istio-ingress": true}, Selector: labels.SelectorFromSet(labels.Set{"mesh": "yes"}),
+	Revision: "1-29-1", Tags: []string{"stable"}, Default: true, Label: true, Selector: labels.SelectorFromSet(labels.Set{"mesh": "yes"}),
+	Around: Around{
+		Reserved: map[string]bool{"istio-system": true, "other-system": true, "meshwright-system": true},
+		Gateways: map[string]bool{"istio-ingress": true}, Teams: map[string]bool{"istio-ingress": true, "team": true},
+	},
 }
 
 func TestJudge(t *testing.T) {
@@ -58,10 +62,13 @@ func TestJudge(t *testing.T) {
 		},
 		{"a namespace of Kubernetes", nil, namespace("kube-system", yes()), Verdict{Blocked: BlockedSystem}},
 		{"that of the control plane", nil, namespace("istio-system", yes()), Verdict{Blocked: BlockedSystem}},
+		{"that of another mesh's control plane", nil, namespace("other-system", yes()), Verdict{Blocked: BlockedSystem}},
+		{"that of the operator", nil, namespace("meshwright-system", yes()), Verdict{Blocked: BlockedSystem}},
 		{"that of a gateway", nil, namespace("istio-ingress", yes()), Verdict{Blocked: BlockedGateway}},
-		{"no gateway's any more than before", nil, namespace("istio-ingress", yes(RevisionLabel, "1-29-1"), us), Verdict{Member: true, Blocked: BlockedGateway, Release: true}},
+		{"labelled before it got a gateway", nil, namespace("istio-ingress", yes(RevisionLabel, "1-29-1"), us), Verdict{Member: true, Blocked: BlockedGateway}},
+		{"that of a team's gateway", nil, namespace("team", yes()), Verdict{Blocked: BlockedGateway, Stays: true}},
 		{"not selected", nil, namespace("a", nil), Verdict{}},
-		{"not selected any more", nil, namespace("a", map[string]string{RevisionLabel: "1-29-1"}, us), Verdict{Member: true, Release: true}},
+		{"not selected any more", nil, namespace("a", map[string]string{RevisionLabel: "1-29-1"}, us), Verdict{Member: true}},
 		{"not selected, labelled by people", nil, namespace("a", map[string]string{RevisionLabel: "1-29-1"}, "kubectl"), Verdict{Member: true}},
 		{"no revision serves yet", func(m *Mesh) { m.Revision = "" }, namespace("a", yes()), Verdict{}},
 		{"people label, with tags", func(m *Mesh) { m.Label = false }, namespace("a", yes()), Verdict{}},
@@ -92,18 +99,56 @@ func TestBlockedNamesTheManager(t *testing.T) {
 	}
 }
 
-// Two meshes that want one namespace don't fight: the first has it, the other is told.
-func TestTwoMeshesDontFight(t *testing.T) {
-	second := shop
+// The label that should be on a namespace, whatever several meshes want of it.
+func TestLabelOfSeveralMeshes(t *testing.T) {
+	first, second := Named{Name: "a", Mesh: shop}, Named{Name: "b", Mesh: shop}
 	second.Revision, second.Default = "1-28-2", false
-	meshes := []Named{{"a", shop}, {"b", second}}
-	for _, n := range []*metav1.PartialObjectMetadata{
-		namespace("x", map[string]string{"mesh": "yes"}),
-		namespace("x", map[string]string{"mesh": "yes", RevisionLabel: "1-29-1"}, v1alpha1.ManagerDataPlane),
+	still := func(m Named) Named {
+		m.Still, m.Selector = true, nil
+		return m
+	}
+	away := func(m Named) Named {
+		m.Selector = nil
+		return m
+	}
+	const us = v1alpha1.ManagerDataPlane
+	free := namespace("x", map[string]string{"mesh": "yes"})
+	of := func(name, revision string, setter string) *metav1.PartialObjectMetadata {
+		return namespace(name, map[string]string{"mesh": "yes", RevisionLabel: revision}, setter)
+	}
+	terminating := of("x", "1-29-1", us)
+	terminating.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	for _, tc := range []struct {
+		reason    string
+		meshes    []Named
+		namespace *metav1.PartialObjectMetadata
+		want      Label
+		// blocked is the index of the mesh that is told so, if any.
+		blocked int
+	}{
+		{"the first by name gets it", []Named{first, second}, free, Label{true, "1-29-1"}, 1},
+		{"the first by name has it", []Named{first, second}, of("x", "1-29-1", us), Label{true, "1-29-1"}, 1},
+		{"who has it keeps it, also against an earlier name", []Named{first, second}, of("x", "1-28-2", us), Label{true, "1-28-2"}, 0},
+		{"who had it selects it no more", []Named{first, away(second)}, of("x", "1-28-2", us), Label{true, "1-29-1"}, -1},
+		{"nobody selects it", []Named{away(first), away(second)}, of("x", "1-28-2", us), Label{}, -1},
+		{"nobody selects it, and people have labelled it", []Named{away(first)}, of("x", "1-29-1", "kubectl"), Label{false, "1-29-1"}, -1},
+		{"no mesh is left", nil, of("x", "1-29-1", us), Label{}, -1},
+		{"who has it is paused, or its selector does not parse", []Named{still(first), second}, of("x", "1-29-1", us), Label{true, "1-29-1"}, -1},
+		{"another mesh is paused", []Named{away(first), still(second)}, of("x", "1-29-1", us), Label{}, -1},
+		{"whose it was is not known, and one may not be asked", []Named{still(first)}, of("x", "1-27-0", us), Label{true, "1-27-0"}, -1},
+		{"a paused mesh takes nothing new", []Named{{Name: "a", Mesh: shop, Still: true}}, free, Label{}, -1},
+		{"a gateway of a mesh came into it", []Named{first}, of("istio-ingress", "1-29-1", us), Label{}, 0},
+		{"a team put a gateway into it: its pods keep their sidecars", []Named{first}, of("team", "1-29-1", us), Label{true, "1-29-1"}, 0},
+		{"it is going", []Named{away(first)}, terminating, Label{true, "1-29-1"}, -1},
 	} {
-		got := Decide(meshes, n)
-		if got[0].Blocked != "" || got[1].Blocked != BlockedByLabel || got[1].Enroll || got[0].Release || got[1].Release {
-			t.Errorf("Decide = %+v, want the first to have it", got)
+		verdicts, got := Decide(tc.meshes, tc.namespace)
+		if got != tc.want {
+			t.Errorf("%s: label %+v, want %+v", tc.reason, got, tc.want)
+		}
+		for i, v := range verdicts {
+			if (v.Blocked != "") != (i == tc.blocked) {
+				t.Errorf("%s: verdict of %s: %+v", tc.reason, tc.meshes[i].Name, v)
+			}
 		}
 	}
 }

@@ -13,29 +13,33 @@ import (
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
-// Gather gathers what enrollment needs of every installation, in the order of their names, and which of them are paused.
-func Gather(ctx context.Context, reader client.Reader) ([]Named, map[string]bool, error) {
+// Gather gathers what enrollment needs of every installation, in the order of their names. The operator's own namespace is
+// never enrolled; empty for none.
+func Gather(ctx context.Context, reader client.Reader, operator string) ([]Named, error) {
 	var installations v1alpha1.MeshInstallationList
 	if err := reader.List(ctx, &installations); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var gateways v1alpha1.MeshGatewayList
 	if err := reader.List(ctx, &gateways); err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	around := Around{Reserved: map[string]bool{operator: operator != ""}, Gateways: map[string]bool{}, Teams: map[string]bool{}}
+	for _, m := range installations.Items {
+		around.Reserved[m.Spec.Namespace] = true
+		for _, g := range m.Spec.Gateways {
+			around.Gateways[g.Namespace] = true
+		}
+	}
+	for _, g := range gateways.Items {
+		around.Teams[g.Namespace] = true
 	}
 	var out []Named
-	paused := map[string]bool{}
 	for i := range installations.Items {
 		m := &installations.Items[i]
-		if m.Spec.Paused {
-			paused[m.Name] = true
-		}
-		mesh, err := MeshOf(m, gateways.Items)
-		if err != nil {
-			continue // a selector that does not parse is reported by the installation
-		}
-		out = append(out, Named{Name: m.Name, Mesh: mesh})
+		mesh, err := MeshOf(m, around)
+		out = append(out, Named{Name: m.Name, Mesh: mesh, Still: m.Spec.Paused && !Removing(m) || err != nil})
 	}
 	slices.SortFunc(out, func(a, b Named) int { return strings.Compare(a.Name, b.Name) })
-	return out, paused, nil
+	return out, nil
 }

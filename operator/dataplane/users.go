@@ -43,10 +43,7 @@ func UsersOf(ctx context.Context, reader client.Reader, index *Index, m *v1alpha
 			users = append(users, "gateway "+g.Namespace+"/"+g.Name)
 		}
 	}
-	mesh, err := MeshOf(m, nil)
-	if err != nil {
-		return nil, err
-	}
+	mesh, _ := MeshOf(m, Around{}) // a selector that does not parse selects nothing; who uses the mesh does not hang on it
 	all := &metav1.PartialObjectMetadataList{}
 	all.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	if err := reader.List(ctx, all); err != nil {

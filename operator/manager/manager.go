@@ -185,6 +185,8 @@ type parts struct {
 	gatherer   *facts.Gatherer
 	library    *istio.Library
 	kubernetes *semver.Version
+	// namespace of the operator.
+	namespace string
 }
 
 func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semver.Version) (*parts, error) {
@@ -217,7 +219,7 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 		}
 	}
 	return &parts{
-		owned: owned, index: index, proxies: proxies, library: library, kubernetes: kubernetes,
+		owned: owned, index: index, proxies: proxies, library: library, kubernetes: kubernetes, namespace: o.Namespace,
 		gatherer: &facts.Gatherer{
 			Reader: mgr.GetClient(), Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{},
 		},
@@ -236,10 +238,11 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 		&installation.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned, Index: p.index, Proxies: p.proxies,
 			Facts: p.gatherer, Library: p.library, Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, KubeVersion: version,
+			Namespace: p.namespace,
 		},
 		&revision.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned},
 		&gateway.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version},
-		&controllerdataplane.Reconciler{Client: mgr.GetClient()},
+		&controllerdataplane.Reconciler{Client: mgr.GetClient(), Namespace: p.namespace},
 	} {
 		if err := controller.SetupWithManager(mgr); err != nil {
 			return err
