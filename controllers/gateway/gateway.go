@@ -7,12 +7,10 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -112,15 +110,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if !controllerutil.ContainsFinalizer(s.gateway, v1alpha1.Finalizer) {
 		before := s.gateway.DeepCopy()
 		controllerutil.AddFinalizer(s.gateway, v1alpha1.Finalizer)
-		if err := r.Client.Patch(ctx, s.gateway, client.MergeFrom(before)); err != nil {
+		if err := r.Client.Patch(ctx, s.gateway, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
 	s.before = s.gateway.DeepCopy()
 	verdict, err := r.decide(ctx, s)
-	if errors.Is(err, errPaused) {
-		return ctrl.Result{}, nil
-	}
 	s.gateway.Status.ObservedGeneration = s.gateway.Generation
 	conditions.Summarise(&s.gateway.Status.Conditions, s.gateway.Generation, verdict)
 	if writeErr := conditions.Write(ctx, r.Client, s.before, s.gateway); writeErr != nil {
@@ -132,9 +127,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return ctrl.Result{}, err
 }
 
-// errPaused says that the mesh is paused: nothing is done and nothing is said, the installation says it.
-var errPaused = errors.New("the mesh is paused")
-
 func waiting(reason, message string) conditions.Verdict {
 	return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: reason, Message: message, Reconciling: true}
 }
@@ -144,11 +136,8 @@ func (r *Reconciler) decide(ctx context.Context, s *scope) (conditions.Verdict, 
 	if err := r.gather(ctx, s); err != nil {
 		return waiting(v1alpha1.ReasonProgressing, "the mesh can't be read"), err
 	}
-	switch {
-	case s.mesh == nil:
+	if s.mesh == nil {
 		return waiting(v1alpha1.ReasonMeshNotFound, fmt.Sprintf("there is no MeshInstallation %s: create it, or name another one in spec.mesh", s.gateway.Spec.Mesh)), nil
-	case s.mesh.Spec.Paused:
-		return conditions.Verdict{}, errPaused
 	}
 	if errs, _ := validate.Gateway(s.gateway, s.mesh, validate.Facts{}); len(errs) > 0 {
 		message := errs.ToAggregate().Error()
@@ -183,13 +172,18 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 }
 
 func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, error) {
-	phases, err := r.phases(ctx, s)
+	bundle, err := r.Library.Get(ctx, s.revision.Spec.Version)
+	if err != nil {
+		return waiting(v1alpha1.ReasonVersionUnavailable, err.Error()), err
+	}
+	phases, err := r.phases(s, bundle)
 	if err != nil {
 		//nolint:nilerr // it is the user's to mend, and said in the condition
 		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonInvalidSpec, Message: err.Error(), Stalled: true}, nil
 	}
 	result, err := r.Applier.Apply(ctx, apply.Request{
 		Manager: v1alpha1.ManagerGateway, Mesh: s.mesh.Name, Phases: phases, Inventory: s.gateway.Status.Inventory,
+		Observe: s.mesh.Spec.Paused,
 		Record: func(ctx context.Context, intents []v1alpha1.InventoryItem) error {
 			s.gateway.Status.Inventory = intents
 			if err := conditions.Write(ctx, r.Client, s.before, s.gateway); err != nil {
@@ -215,15 +209,7 @@ func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, er
 }
 
 // phases renders the gateway. The Service stands in a phase of its own: its address must not depend on the workload.
-func (r *Reconciler) phases(ctx context.Context, s *scope) ([]apply.Phase, error) {
-	version, err := semver.NewVersion(s.revision.Spec.Version)
-	if err != nil {
-		return nil, err
-	}
-	bundle, err := r.Library.Get(ctx, version.String())
-	if err != nil {
-		return nil, err
-	}
+func (r *Reconciler) phases(s *scope, bundle *istio.Bundle) ([]apply.Phase, error) {
 	values, err := v1alpha1.DecodeMap(s.gateway.Spec.Values)
 	if err != nil {
 		return nil, err
@@ -343,7 +329,7 @@ func (r *Reconciler) remove(ctx context.Context, gateway *v1alpha1.MeshGateway) 
 	r.rendered.forget(client.ObjectKeyFromObject(gateway))
 	before := gateway.DeepCopy()
 	controllerutil.RemoveFinalizer(gateway, v1alpha1.Finalizer)
-	if err := r.Client.Patch(ctx, gateway, client.MergeFrom(before)); !apierrors.IsNotFound(err) {
+	if err := r.Client.Patch(ctx, gateway, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); !apierrors.IsNotFound(err) {
 		return err
 	}
 	return nil

@@ -141,7 +141,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if mesh.DeletionTimestamp == nil && !controllerutil.ContainsFinalizer(mesh, v1alpha1.Finalizer) {
 		before := mesh.DeepCopy()
 		controllerutil.AddFinalizer(mesh, v1alpha1.Finalizer)
-		if err := r.Client.Patch(ctx, mesh, client.MergeFrom(before)); err != nil {
+		if err := r.Client.Patch(ctx, mesh, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
@@ -151,10 +151,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	if mesh.DeletionTimestamp != nil {
-		return r.delete(ctx, s)
+		return r.delete(ctx, s, known)
 	}
 	outcome, err := r.keep(ctx, s, known)
-	wait := r.report(ctx, s, outcome)
+	return r.tell(ctx, s, outcome, err)
+}
+
+// tell writes the status after an attempt that ended with err, and says when to look again.
+func (r *Reconciler) tell(ctx context.Context, s *scope, out outcome, err error) (ctrl.Result, error) {
+	wait := r.report(ctx, s, out)
 	if writeErr := r.write(ctx, s); writeErr != nil {
 		return ctrl.Result{}, writeErr
 	}

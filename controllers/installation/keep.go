@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/Masterminds/semver/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -44,19 +46,20 @@ func failed(err error) outcome {
 func (r *Reconciler) keep(ctx context.Context, s *scope, known validate.Facts) (outcome, error) {
 	if errs, _ := validate.Installation(s.mesh, known); len(errs) > 0 {
 		_, err := validate.Target(s.mesh, known)
-		return stalled(reasonOf(err, errs.ToAggregate()), errs.ToAggregate().Error()), nil
+		out := stalled(reasonOf(err, errs.ToAggregate()), errs.ToAggregate().Error())
+		return out, r.keepAccepted(ctx, s, errs)
 	}
 	target, err := validate.Target(s.mesh, known)
 	if err != nil {
 		return failed(err), err
 	}
 	s.target = target
-	if s.mesh.Spec.Paused {
-		return outcome{singletons: conditions.Verdict{Ready: metav1.ConditionTrue}}, nil
-	}
 	request, err := r.request(ctx, s)
 	if err != nil {
-		return stalled(v1alpha1.ReasonVersionUnavailable, err.Error()), nil
+		return stalled(v1alpha1.ReasonVersionUnavailable, err.Error()), err // a registry may answer again
+	}
+	if s.mesh.Spec.Paused {
+		return r.observe(ctx, s, request)
 	}
 	if err := r.ensureNamespaces(ctx, s); err != nil {
 		return failed(err), err
@@ -65,16 +68,72 @@ func (r *Reconciler) keep(ctx context.Context, s *scope, known validate.Facts) (
 	if out, err := r.freeze(ctx, s, request); err != nil || out.problem != nil {
 		return out, err
 	}
-	result, err := r.applySingletons(ctx, s, request)
+	wanted, done, err := r.rendered.of(request, s.mesh)
 	if err != nil {
 		return failed(err), err
 	}
-	if s.serving() {
-		if err := r.writeGateways(ctx, s); err != nil {
-			return failed(err), err
-		}
+	defer done()
+	result, err := r.applySingletons(ctx, s, wanted)
+	if err != nil {
+		return failed(err), err
+	}
+	if err := r.writeGateways(ctx, s); err != nil {
+		return failed(err), err
 	}
 	return outcome{singletons: conditions.OfApply(result, nil)}, nil
+}
+
+// observe looks at a paused mesh. Ready speaks of the newest spec: what that wants anew is not there.
+func (r *Reconciler) observe(ctx context.Context, s *scope, request render.Request) (outcome, error) {
+	inputs, err := request.InputsDigest()
+	if err != nil {
+		return failed(err), err
+	}
+	if s.revision == nil || s.revision.Spec.InputsDigest != inputs {
+		return outcome{problem: &conditions.Verdict{
+			Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonPaused, Stalled: true,
+			Message: "spec.paused keeps what the newest spec wants from being applied: set it to false",
+		}}, nil
+	}
+	wanted, done, err := r.rendered.of(request, s.mesh)
+	if err != nil {
+		return failed(err), err
+	}
+	defer done()
+	result, err := r.applySingletons(ctx, s, wanted)
+	if err != nil {
+		return failed(err), err
+	}
+	return outcome{singletons: conditions.OfApply(result, nil)}, nil
+}
+
+// keepAccepted keeps what exists once as the last spec that was accepted wants it, while the newest one is refused: the mesh
+// serves on. A new process that finds a refused spec knows no accepted one, unless only the version is refused.
+func (r *Reconciler) keepAccepted(ctx context.Context, s *scope, errs field.ErrorList) error {
+	if s.revision == nil {
+		return nil
+	}
+	wanted, done := r.rendered.accepted(s.mesh.Name)
+	if wanted == nil {
+		if slices.ContainsFunc(errs, func(e *field.Error) bool { return e.Field != "spec.version" }) {
+			return nil
+		}
+		installed, err := semver.NewVersion(s.revision.Spec.Version)
+		if err != nil {
+			return err
+		}
+		s.target = installed
+		request, err := r.request(ctx, s)
+		if err != nil {
+			return err
+		}
+		if wanted, done, err = r.rendered.of(request, s.mesh); err != nil {
+			return err
+		}
+	}
+	defer done()
+	_, err := r.applySingletons(ctx, s, wanted)
+	return err
 }
 
 // reasonOf names the cause of a spec that is refused.
@@ -167,23 +226,19 @@ func (r *Reconciler) freeze(ctx context.Context, s *scope, request render.Reques
 	return outcome{}, nil
 }
 
-// applySingletons applies what exists once in a cluster. The default revision and the tags point to istiod, so that they
+// applySingletons applies what exists once in a cluster, or looks at it when the mesh is paused. The default revision and the tags point to istiod, so that they
 // come when it serves; those that are there already are kept in any case.
-func (r *Reconciler) applySingletons(ctx context.Context, s *scope, request render.Request) (apply.Result, error) {
-	wanted, done, err := r.rendered.of(request, s.mesh)
-	if err != nil {
-		return apply.Result{}, err
-	}
-	defer done()
-	phases := []apply.Phase{{Objects: wanted.crds}, {Objects: wanted.base}}
+func (r *Reconciler) applySingletons(ctx context.Context, s *scope, wanted *rendering) (apply.Result, error) {
+	phases := []apply.Phase{{Objects: wanted.crds, Shared: true}, {Objects: wanted.base}}
 	pointed := slices.ContainsFunc(s.mesh.Status.Inventory, func(i v1alpha1.InventoryItem) bool {
 		return i.Kind == "MutatingWebhookConfiguration" || i.Kind == "ValidatingWebhookConfiguration"
 	})
 	if s.serving() || pointed {
-		phases = append(phases, apply.Phase{Objects: wanted.pointers, Exclusive: true})
+		phases = append(phases, apply.Phase{Objects: wanted.pointers})
 	}
 	result, err := r.Applier.Apply(ctx, apply.Request{
 		Manager: v1alpha1.ManagerInstallation, Mesh: s.mesh.Name, Phases: phases, Inventory: s.mesh.Status.Inventory,
+		Observe: s.mesh.Spec.Paused,
 		Record: func(ctx context.Context, intents []v1alpha1.InventoryItem) error {
 			s.mesh.Status.Inventory = intents
 			if err := conditions.Write(ctx, r.Client, s.before, s.mesh); err != nil {
@@ -198,13 +253,17 @@ func (r *Reconciler) applySingletons(ctx context.Context, s *scope, request rend
 	return result, err
 }
 
-// writeGateways writes a MeshGateway for each entry of spec.gateways and deletes those that are no entry any more.
+// writeGateways writes a MeshGateway for each entry of spec.gateways and deletes those that are no entry any more. New ones
+// come when istiod serves, which their pods need.
 func (r *Reconciler) writeGateways(ctx context.Context, s *scope) error {
 	for _, entry := range s.mesh.Spec.Gateways {
 		i := slices.IndexFunc(s.gateways, func(g v1alpha1.MeshGateway) bool {
 			return g.Name == entry.Name && g.Namespace == entry.Namespace
 		})
 		if i >= 0 && validate.Same(&s.gateways[i], entry) {
+			continue
+		}
+		if i < 0 && !s.serving() {
 			continue
 		}
 		intent, err := gatewayIntent(s.mesh.Name, entry)

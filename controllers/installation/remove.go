@@ -23,38 +23,57 @@ import (
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/metrics"
+	"github.com/meshwright/meshwright/operator/validate"
 )
 
 // lookAgain is how soon a removal looks whether what it waits for is gone, where no event tells it.
 const lookAgain = 2 * time.Second
 
+// holdAgain is how soon it is looked whether a mesh is still in use. Pods, namespaces and gateways tell it by events; tags of
+// others, for which the API server is asked, don't.
+const holdAgain = 15 * time.Second
+
 // delete refuses while the mesh is in use, and else takes one step of its removal. Progress is read from the world: each step
 // is done when what it removes is not there.
-func (r *Reconciler) delete(ctx context.Context, s *scope) (ctrl.Result, error) {
+func (r *Reconciler) delete(ctx context.Context, s *scope, known validate.Facts) (ctrl.Result, error) {
 	removing := dataplane.Removing(s.mesh)
 	if !removing && s.mesh.Spec.DeletionPolicy.InUse != v1alpha1.InUseProceed {
 		users, err := dataplane.UsersOf(ctx, r.Client, r.Index, s.mesh)
+		if err == nil && len(users) == 0 {
+			users, err = dataplane.LiveUsersOf(ctx, r.Live, s.mesh) // what follows can't be taken back, and caches lag
+		}
 		if err != nil {
 			return ctrl.Result{}, err
 		}
 		if len(users) > 0 {
-			return r.hold(ctx, s, users)
+			return r.hold(ctx, s, known, users)
 		}
 	}
 	if !removing {
-		return r.say(ctx, s, conditions.Verdict{
-			Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonRemoving, Message: "the mesh is being removed", Reconciling: true,
-		})
+		return r.say(ctx, s, removingNow("users are looked for no more"))
 	}
-	for _, step := range []func(context.Context, *scope) (done bool, err error){
-		r.releaseNamespaces, r.removeSingletons, r.removeGateways, r.removeRevision, r.removeLeftovers, r.removeCRDs, r.removeNamespaces,
+	for _, step := range []struct {
+		what string
+		do   func(context.Context, *scope) (done bool, err error)
+	}{
+		{"the labels of its namespaces", r.releaseNamespaces},
+		{"tags and default revision", r.removeSingletons},
+		{"gateways", r.removeGateways},
+		{"the control plane", r.removeRevision},
+		{"what istiod wrote", r.removeLeftovers},
+		{"CRDs", r.removeCRDs},
+		{"namespaces", r.removeNamespaces},
 	} {
-		done, err := step(ctx, s)
+		done, err := step.do(ctx, s)
 		if err != nil {
 			return ctrl.Result{}, err
 		}
 		if !done {
-			return ctrl.Result{RequeueAfter: lookAgain}, nil
+			result, err := r.say(ctx, s, removingNow(step.what))
+			if err == nil {
+				result.RequeueAfter = lookAgain
+			}
+			return result, err
 		}
 	}
 	r.rendered.forget(s.mesh.Name)
@@ -62,17 +81,27 @@ func (r *Reconciler) delete(ctx context.Context, s *scope) (ctrl.Result, error) 
 	metrics.Forget(s.mesh.Name)
 	before := s.mesh.DeepCopy()
 	controllerutil.RemoveFinalizer(s.mesh, v1alpha1.Finalizer)
-	return ctrl.Result{}, client.IgnoreNotFound(r.Client.Patch(ctx, s.mesh, client.MergeFrom(before)))
+	return ctrl.Result{}, client.IgnoreNotFound(r.Client.Patch(ctx, s.mesh, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
 }
 
-// hold says who uses the mesh. Revision and gateways are kept by their own controllers meanwhile.
-func (r *Reconciler) hold(ctx context.Context, s *scope, users []string) (ctrl.Result, error) {
-	result, err := r.say(ctx, s, conditions.Verdict{
+func removingNow(what string) conditions.Verdict {
+	return conditions.Verdict{
+		Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonRemoving, Message: "the mesh is being removed: " + what, Reconciling: true,
+	}
+}
+
+// hold says who uses the mesh, and keeps it meanwhile.
+func (r *Reconciler) hold(ctx context.Context, s *scope, known validate.Facts, users []string) (ctrl.Result, error) {
+	out, err := r.keep(ctx, s, known)
+	out.problem = &conditions.Verdict{
 		Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonInUse, Stalled: true,
 		Message: fmt.Sprintf("deletion waits, the mesh is kept: it is used by %s; remove these, or set spec.deletionPolicy.inUse to Proceed",
 			dataplane.Sentence(users)),
-	})
-	result.RequeueAfter = lookAgain
+	}
+	result, err := r.tell(ctx, s, out, err)
+	if err == nil && (result.RequeueAfter == 0 || result.RequeueAfter > holdAgain) {
+		result.RequeueAfter = holdAgain
+	}
 	return result, err
 }
 
@@ -147,7 +176,11 @@ func (r *Reconciler) removeLeftovers(ctx context.Context, s *scope) (bool, error
 		return false, err // it would write again what is removed here
 	}
 	configMap, lease := corev1.SchemeGroupVersion.WithKind("ConfigMap"), coordinationv1.SchemeGroupVersion.WithKind("Lease")
-	if s.others == 0 {
+	alone, err := r.alone(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	if alone {
 		err := r.deleteEach(ctx, configMap, func(o *metav1.PartialObjectMetadata) bool { return slices.Contains(everyNamespace, o.Name) }, everyNamespaceLabel)
 		if err != nil {
 			return false, err
@@ -192,6 +225,18 @@ func (r *Reconciler) deleteEach(
 	return nil
 }
 
+// alone says whether no other Istio is in the cluster, of ours or of anybody: each has an injector. Those of this mesh are gone
+// when it is asked.
+func (r *Reconciler) alone(ctx context.Context, s *scope) (bool, error) {
+	if s.others > 0 {
+		return false, nil
+	}
+	injectors := &metav1.PartialObjectMetadataList{}
+	injectors.SetGroupVersionKind(dataplane.InjectorKind)
+	err := r.Live.List(ctx, injectors, client.HasLabels{dataplane.RevisionLabel}, client.Limit(1))
+	return len(injectors.Items) == 0, err
+}
+
 // istiodGone says whether the last pod of the control plane has ended.
 func (r *Reconciler) istiodGone(ctx context.Context, s *scope) (bool, error) {
 	pods := &metav1.PartialObjectMetadataList{}
@@ -203,8 +248,12 @@ func (r *Reconciler) istiodGone(ctx context.Context, s *scope) (bool, error) {
 // removeCRDs removes Istio's CRDs, and with them all Istio configuration, where the policy says so and no other mesh stands on
 // them.
 func (r *Reconciler) removeCRDs(ctx context.Context, s *scope) (bool, error) {
-	if s.mesh.Spec.DeletionPolicy.CRDs != v1alpha1.Delete || s.others > 0 {
+	if s.mesh.Spec.DeletionPolicy.CRDs != v1alpha1.Delete {
 		return true, nil
+	}
+	alone, err := r.alone(ctx, s)
+	if err != nil || !alone {
+		return err == nil, err
 	}
 	items := slices.DeleteFunc(slices.Clone(s.mesh.Status.Inventory), func(i v1alpha1.InventoryItem) bool { return !isCRD(i) })
 	left, err := r.Applier.Remove(ctx, s.mesh.Name, items)

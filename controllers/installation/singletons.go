@@ -56,6 +56,17 @@ func (c *singletons) of(request render.Request, mesh *v1alpha1.MeshInstallation)
 	return kept, kept.drop, nil
 }
 
+// accepted is what the last accepted spec of a mesh wanted; nil when this process has seen none.
+func (c *singletons) accepted(mesh string) (wanted *rendering, done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept := c.last[mesh]
+	if kept == nil {
+		return nil, nil
+	}
+	return kept, kept.drop
+}
+
 func (c *singletons) forget(mesh string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -23,6 +25,7 @@ import (
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/metrics"
 	"github.com/meshwright/meshwright/operator/render"
 )
@@ -78,40 +81,35 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, req.NamespacedName, revision); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if revision.DeletionTimestamp != nil {
+	mesh := &v1alpha1.MeshInstallation{}
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: revision.Spec.Mesh}, mesh); apierrors.IsNotFound(err) {
+		mesh = nil
+	} else if err != nil {
+		return ctrl.Result{}, err
+	}
+	if revision.DeletionTimestamp != nil && (mesh == nil || dataplane.Removing(mesh)) {
 		return ctrl.Result{}, r.remove(ctx, revision)
 	}
-	if !controllerutil.ContainsFinalizer(revision, v1alpha1.Finalizer) {
+	if revision.DeletionTimestamp == nil && !controllerutil.ContainsFinalizer(revision, v1alpha1.Finalizer) {
 		before := revision.DeepCopy()
 		controllerutil.AddFinalizer(revision, v1alpha1.Finalizer)
-		if err := r.Client.Patch(ctx, revision, client.MergeFrom(before)); err != nil {
+		if err := r.Client.Patch(ctx, revision, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
-	paused, err := r.paused(ctx, revision)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	if paused {
-		return ctrl.Result{}, nil // the installation says so in its conditions
-	}
-	return r.keep(ctx, revision)
+	// A revision that is deleted under a mesh which stays is kept: the mesh serves by it.
+	return r.keep(ctx, revision, mesh != nil && mesh.Spec.Paused)
 }
 
-func (r *Reconciler) paused(ctx context.Context, revision *v1alpha1.MeshRevision) (bool, error) {
-	var mesh v1alpha1.MeshInstallation
-	err := r.Client.Get(ctx, client.ObjectKey{Name: revision.Spec.Mesh}, &mesh)
-	return err == nil && mesh.Spec.Paused, client.IgnoreNotFound(err)
-}
-
-func (r *Reconciler) keep(ctx context.Context, revision *v1alpha1.MeshRevision) (ctrl.Result, error) {
+// keep makes the control plane true. Of a paused mesh it only tells what is there.
+func (r *Reconciler) keep(ctx context.Context, revision *v1alpha1.MeshRevision, paused bool) (ctrl.Result, error) {
 	before := revision.DeepCopy()
 	phases, err := phasesOf(revision)
 	if err != nil {
 		return ctrl.Result{}, reconcile.TerminalError(err)
 	}
 	result, applyErr := r.Applier.Apply(ctx, apply.Request{
-		Manager: v1alpha1.ManagerRevision, Mesh: revision.Spec.Mesh, Phases: phases, Inventory: revision.Status.Inventory,
+		Manager: v1alpha1.ManagerRevision, Mesh: revision.Spec.Mesh, Phases: phases, Inventory: revision.Status.Inventory, Observe: paused,
 		Record: func(ctx context.Context, intents []v1alpha1.InventoryItem) error {
 			revision.Status.Inventory = intents
 			if err := conditions.Write(ctx, r.Client, before, revision); err != nil {
@@ -124,7 +122,12 @@ func (r *Reconciler) keep(ctx context.Context, revision *v1alpha1.MeshRevision) 
 	metrics.Corrected("revision", result.Corrected)
 	revision.Status.Inventory = result.Inventory
 	revision.Status.ObservedGeneration = revision.Generation
-	conditions.Summarise(&revision.Status.Conditions, revision.Generation, conditions.OfApply(result, applyErr))
+	verdict := conditions.OfApply(result, applyErr)
+	if revision.DeletionTimestamp != nil && verdict.Ready == metav1.ConditionTrue {
+		verdict.Reason = v1alpha1.ReasonInUse
+		verdict.Message = "serves; its deletion waits for that of MeshInstallation " + revision.Spec.Mesh
+	}
+	conditions.Summarise(&revision.Status.Conditions, revision.Generation, verdict)
 	if err := conditions.Write(ctx, r.Client, before, revision); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -152,7 +155,7 @@ func phasesOf(revision *v1alpha1.MeshRevision) ([]apply.Phase, error) {
 			needs = append(needs, o)
 		}
 	}
-	phases := []apply.Phase{{}, {Await: true}, {Exclusive: true, Confirmed: true}}
+	phases := []apply.Phase{{}, {Await: true}, {Confirmed: true}}
 	for i, group := range [][]*unstructured.Unstructured{needs, workload, webhooks} {
 		if phases[i].Objects, err = apply.Want(group); err != nil {
 			return nil, err
@@ -172,5 +175,5 @@ func (r *Reconciler) remove(ctx context.Context, revision *v1alpha1.MeshRevision
 	}
 	before := revision.DeepCopy()
 	controllerutil.RemoveFinalizer(revision, v1alpha1.Finalizer)
-	return client.IgnoreNotFound(r.Client.Patch(ctx, revision, client.MergeFrom(before)))
+	return client.IgnoreNotFound(r.Client.Patch(ctx, revision, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
 }

@@ -7,17 +7,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/Masterminds/semver/v3"
-	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/util/csaupgrade"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -26,10 +19,12 @@ import (
 // Phase is a group of objects that are applied together.
 type Phase struct {
 	Objects []Wanted
-	// Await holds the next phase back until every object of this one is ready.
+	// Await holds what is new in the next phases back until every object of this one is ready. What was applied before is kept
+	// all the same.
 	Await bool
-	// Exclusive objects are never taken from somebody else: one that exists without being this mesh's is a [*TakenError].
-	Exclusive bool
+	// Shared objects may be there already and are taken over: CRDs, which somebody else may have brought. All others are never
+	// taken from somebody else: one that exists without being this mesh's is a [*TakenError].
+	Shared bool
 	// Confirmed validating webhooks are ready once istiod has made them fail closed. It does so when the API server has
 	// reached it, so that what needs a webhook of the same istiod can be created from then on.
 	Confirmed bool
@@ -75,6 +70,8 @@ type Request struct {
 	Phases []Phase
 	// Inventory is what was recorded before.
 	Inventory []v1alpha1.InventoryItem
+	// Observe says that nothing is written or removed: the result tells what is there.
+	Observe bool
 	// Record keeps an inventory before the first object that is new in it is applied: intent before effect.
 	Record func(context.Context, []v1alpha1.InventoryItem) error
 }
@@ -146,8 +143,16 @@ func (a *Applier) Apply(ctx context.Context, r Request) (Result, error) {
 			todo = append(todo, t)
 		}
 	}
+	if err := a.claim(ctx, r, todo); err != nil {
+		return Result{Inventory: r.Inventory}, err
+	}
 	unwanted := unwantedOf(todo, r.Inventory)
 	result := Result{}
+	if r.Observe {
+		err := a.phases(ctx, r, todo, &result)
+		result.Inventory = r.Inventory
+		return result, err
+	}
 	if intents := intentsOf(todo, r.Inventory); intents != nil && r.Record != nil {
 		if err := r.Record(ctx, intents); err != nil {
 			return Result{Inventory: r.Inventory}, err
@@ -180,8 +185,10 @@ type task struct {
 	record  v1alpha1.InventoryItem
 	needed  bool
 	// corrects says that the object was applied as it is wanted, and is not so any more.
-	corrects             bool
-	exclusive, confirmed bool
+	corrects          bool
+	shared, confirmed bool
+	// looked says that no such object of somebody else exists.
+	looked bool
 	// left says that a newer CRD of somebody else is there: it only gets our label, so that its events reach us.
 	left bool
 	err  error
@@ -190,7 +197,7 @@ type task struct {
 func (a *Applier) examine(
 	ctx context.Context, r Request, phase Phase, w Wanted, records map[itemKey]v1alpha1.InventoryItem,
 ) (*task, error) {
-	t := &task{wanted: w, record: w.item, exclusive: phase.Exclusive, confirmed: phase.Confirmed}
+	t := &task{wanted: w, record: w.item, shared: phase.Shared, confirmed: phase.Confirmed}
 	if known, ok := records[keyOf(w.item)]; ok {
 		t.record = known
 		t.record.Version = w.item.Version
@@ -203,8 +210,8 @@ func (a *Applier) examine(
 		t.needed, t.corrects = true, t.record.Applied == w.digest
 		return t, nil
 	}
-	if owner := t.current.GetLabels()[v1alpha1.LabelMesh]; phase.Exclusive && owner != r.Mesh {
-		t.err = &TakenError{Kind: w.item.Kind, Name: w.item.Name, Owner: owner}
+	if owner := t.current.GetLabels()[v1alpha1.LabelMesh]; !phase.Shared && owner != r.Mesh {
+		t.err = &TakenError{Kind: w.item.Kind, Namespace: w.item.Namespace, Name: w.item.Name, Owner: owner}
 		return t, nil
 	}
 	if newer(t.current.GetLabels(), w) {
@@ -239,17 +246,22 @@ func newer(current map[string]string, w Wanted) bool {
 var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 
 func (a *Applier) phases(ctx context.Context, r Request, todo []*task, result *Result) error {
+	held := false
 	for i, phase := range r.Phases {
-		tasks := slices.DeleteFunc(slices.Clone(todo), func(t *task) bool { return t.phase != i })
-		if err := a.foreignCRDs(ctx, tasks); err != nil {
-			return err
+		tasks := slices.DeleteFunc(slices.Clone(todo), func(t *task) bool {
+			return t.phase != i || held && t.record.Applied == ""
+		})
+		if !r.Observe {
+			if err := a.foreignCRDs(ctx, tasks); err != nil {
+				return err
+			}
+			a.write(ctx, r, tasks)
 		}
-		a.write(ctx, r, tasks)
 		for _, t := range tasks {
-			if t.needed && t.err == nil {
+			if t.needed && t.err == nil && !r.Observe {
 				result.Applied++
 			}
-			if t.corrects && t.err == nil {
+			if t.corrects && t.err == nil && !r.Observe {
 				result.Corrected++
 			}
 		}
@@ -258,7 +270,7 @@ func (a *Applier) phases(ctx context.Context, r Request, todo []*task, result *R
 		}
 		ready := true
 		for _, t := range tasks {
-			why, err := a.notReady(ctx, t)
+			why, err := a.notReady(ctx, t, r.Observe)
 			if err != nil {
 				return err
 			}
@@ -267,157 +279,8 @@ func (a *Applier) phases(ctx context.Context, r Request, todo []*task, result *R
 				result.NotReady = append(result.NotReady, *why)
 			}
 		}
-		if phase.Await && !ready {
-			return nil
-		}
+		held = held || phase.Await && !ready
 	}
-	result.Complete = true
+	result.Complete = !held
 	return nil
-}
-
-// write applies what needs it. One object that fails holds back no other of its phase.
-func (a *Applier) write(ctx context.Context, r Request, tasks []*task) {
-	// The API server refuses a binding whose role is not there yet.
-	binding := func(t *task) bool { return strings.HasSuffix(t.record.Kind, "RoleBinding") }
-	a.writeAtOnce(ctx, r, slices.DeleteFunc(slices.Clone(tasks), binding))
-	a.writeAtOnce(ctx, r, slices.DeleteFunc(slices.Clone(tasks), func(t *task) bool { return !binding(t) }))
-}
-
-func (a *Applier) writeAtOnce(ctx context.Context, r Request, tasks []*task) {
-	var group errgroup.Group
-	group.SetLimit(parallel)
-	for _, t := range tasks {
-		if !t.needed || t.err != nil {
-			continue
-		}
-		group.Go(func() error {
-			t.err = a.apply(ctx, r, t)
-			return nil
-		})
-	}
-	_ = group.Wait() // each task holds its own error
-}
-
-// firstError is the first error in the order of tasks, so that the same trouble always has the same words. One that may
-// pass goes before one that will not: it has to be tried again soon.
-func firstError(tasks []*task) error {
-	var terminal error
-	for _, t := range tasks {
-		switch {
-		case t.err == nil:
-		case !IsTerminal(t.err):
-			return t.err
-		case terminal == nil:
-			terminal = t.err
-		}
-	}
-	return terminal
-}
-
-// foreignCRDs looks once at all CRDs of the cluster when one of ours is not in the cache: somebody else may have brought a
-// newer one.
-func (a *Applier) foreignCRDs(ctx context.Context, tasks []*task) error {
-	if !slices.ContainsFunc(tasks, func(t *task) bool { return t.needed && t.current == nil && t.record.Kind == crdKind.Kind }) {
-		return nil
-	}
-	all := &metav1.PartialObjectMetadataList{}
-	all.SetGroupVersionKind(crdKind)
-	if err := a.live.List(ctx, all); err != nil {
-		return fmt.Errorf("looking for CRDs: %w", err)
-	}
-	for _, t := range tasks {
-		for _, there := range all.Items {
-			if there.Name == t.record.Name && newer(there.Labels, t.wanted) {
-				t.left = true
-			}
-		}
-	}
-	return nil
-}
-
-// mark puts our label on a newer CRD of somebody else and changes nothing else: from then on it is in the owned cache.
-func (a *Applier) mark(ctx context.Context, r Request, t *task) error {
-	o := &unstructured.Unstructured{}
-	o.SetGroupVersionKind(crdKind)
-	o.SetName(t.record.Name)
-	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{%q:""}}}`, v1alpha1.LabelMesh))
-	return refused(o, a.owned.Client.Patch(ctx, o, patch, client.FieldOwner(r.Manager)))
-}
-
-// apply writes one object and records what it wrote.
-func (a *Applier) apply(ctx context.Context, r Request, t *task) error {
-	if t.left {
-		return a.mark(ctx, r, t)
-	}
-	if t.exclusive && t.current == nil && t.record.Applied == "" {
-		if err := a.free(ctx, r, t); err != nil {
-			return err
-		}
-	}
-	loaded, err := t.wanted.load()
-	if err != nil {
-		return err
-	}
-	o := loaded.DeepCopy()
-	if isWebhook(o) && t.current != nil {
-		if err := yieldFailurePolicy(o, t.current, r.Manager); err != nil {
-			return err
-		}
-	}
-	if err := a.patch(ctx, r.Manager, o); err != nil {
-		return err
-	}
-	fields, err := fieldsOf(o, r.Manager)
-	if err != nil {
-		return err
-	}
-	t.record.Applied, t.record.Fields = t.wanted.digest, fields
-	return nil
-}
-
-// free looks whether an object that has to be ours alone exists outside the cache.
-func (a *Applier) free(ctx context.Context, r Request, t *task) error {
-	there := &metav1.PartialObjectMetadata{}
-	there.SetGroupVersionKind(kindOf(t.record))
-	err := a.live.Get(ctx, keyOf(t.record).object(), there)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if owner := there.Labels[v1alpha1.LabelMesh]; owner != r.Mesh {
-		return &TakenError{Kind: t.record.Kind, Name: t.record.Name, Owner: owner}
-	}
-	return nil
-}
-
-// previousManagers wrote Istio's objects by other means than server-side apply: what they wrote and we don't want would stay
-// for ever.
-var previousManagers = sets.New("helm", "Helm", "istioctl", "istio-operator")
-
-// patch applies an object, and leaves in o what the API server made of it. Where an earlier tool wrote the object, its
-// fields become ours first, so that those we don't want go.
-func (a *Applier) patch(ctx context.Context, manager string, o *unstructured.Unstructured) error {
-	intent := o.DeepCopy()
-	err := a.owned.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(manager), client.ForceOwnership)
-	if err != nil {
-		return refused(o, err)
-	}
-	adopted := slices.ContainsFunc(o.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
-		return previousManagers.Has(e.Manager) && e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == ""
-	})
-	if !adopted {
-		return nil
-	}
-	patch, err := csaupgrade.UpgradeManagedFieldsPatch(o, previousManagers, manager)
-	if err != nil {
-		return fmt.Errorf("taking over the fields of %s %s: %w", o.GetKind(), o.GetName(), err)
-	}
-	if err := a.owned.Client.Patch(ctx, o, client.RawPatch(types.JSONPatchType, patch)); err != nil {
-		return refused(o, err)
-	}
-	o.Object = intent.Object
-	err = a.owned.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(manager), client.ForceOwnership)
-	return refused(o, err)
 }

@@ -40,6 +40,8 @@ func TestApply(t *testing.T) {
 		{"taken", "what has to be ours alone is not taken from somebody else", testTaken},
 		{"intent", "nothing is created that is not recorded before", testIntent},
 		{"phases", "a phase waits for the one before, pruning for all", testPhases},
+		{"observe", "looking writes nothing", testObserve},
+		{"handover", "replicas outlive the handover to an autoscaler", testHandOver},
 		{"pods", "a Deployment is not ready for its pods' own reason", testPods},
 		{"refused", "one refused object is named and holds back no other", testRefused},
 		{"terminating", "a namespace that is going is no refusal", testTerminating},
@@ -304,9 +306,7 @@ func testTaken(t *testing.T, w *world) {
 			}
 			w.create(t, "somebody", theirs)
 			before := w.live(t, theirs)
-			exclusive := phaseOf(t, tag, w.configMap(t, "beside", "a"))
-			exclusive.Exclusive = true
-			_, err := w.try(t, phaseOf(t, w.configMap(t, "before", "a")), exclusive)
+			_, err := w.try(t, phaseOf(t, w.configMap(t, "before", "a")), phaseOf(t, tag, w.configMap(t, "beside", "a")))
 			var taken *TakenError
 			if !errors.As(err, &taken) || !IsTerminal(err) {
 				t.Fatalf("error %v, want a terminal TakenError", err)
@@ -316,8 +316,8 @@ func testTaken(t *testing.T, w *world) {
 				t.Errorf("error (-want +got):\n%s", diff)
 			}
 			for _, name := range []string{"before", "beside"} {
-				if w.live(t, w.configMap(t, name, "a")) == nil {
-					t.Errorf("ConfigMap %s was not applied because of the webhook", name)
+				if w.live(t, w.configMap(t, name, "a")) != nil {
+					t.Errorf("ConfigMap %s was written although the webhook is somebody else's", name)
 				}
 			}
 			w.removed(t, w.inventory)
@@ -329,10 +329,8 @@ func testTaken(t *testing.T, w *world) {
 			w.inventory = nil
 		})
 	}
-	exclusive := phaseOf(t, tag)
-	exclusive.Exclusive = true
-	w.apply(t, exclusive)
-	w.unchanged(t, exclusive)
+	w.apply(t, phaseOf(t, tag))
+	w.unchanged(t, phaseOf(t, tag))
 }
 
 func testIntent(t *testing.T, w *world) {
@@ -380,6 +378,69 @@ func testPhases(t *testing.T, w *world) {
 		t.Error("the second phase was not applied, or the old object not pruned")
 	}
 	w.unchanged(t, first, phaseOf(t, next))
+
+	// What was applied once is kept while the phase before is not ready again; what is new waits.
+	w.change(t, "somebody", istiod, set(int64(5), "spec", "replicas"))
+	w.cached(t, istiod)
+	w.remove(t, next)
+	w.cached(t, next)
+	late := w.configMap(t, "late", "a")
+	if result = w.apply(t, first, phaseOf(t, next, late)); result.Corrected != 1 || result.Complete {
+		t.Errorf("corrected %d, complete %v; want 1 and not", result.Corrected, result.Complete)
+	}
+	if w.live(t, next) == nil || w.live(t, late) != nil {
+		t.Error("what was applied was not kept, or what is new did not wait")
+	}
+}
+
+func testObserve(t *testing.T, w *world) {
+	gone, changed := w.configMap(t, "gone", "a"), w.configMap(t, "changed", "a")
+	w.apply(t, phaseOf(t, gone, changed))
+	w.remove(t, gone)
+	w.cached(t, gone)
+	w.requests.Take()
+	observed, err := w.Apply(t.Context(), Request{
+		Manager: manager, Mesh: w.mesh, Inventory: w.inventory, Observe: true,
+		Phases: []Phase{phaseOf(t, gone, w.configMap(t, "changed", "b"), w.configMap(t, "new", "a"))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asked := w.requests.Take(); len(asked) > 0 {
+		t.Errorf("looking asked the API server:\n%s", strings.Join(asked, "\n"))
+	}
+	var notReady []string
+	for _, o := range observed.NotReady {
+		notReady = append(notReady, o.Name)
+	}
+	if diff := cmp.Diff([]string{"gone", "changed", "new"}, notReady); diff != "" {
+		t.Errorf("not ready (-want +got):\n%s", diff)
+	}
+	if !slices.Equal(observed.Inventory, w.inventory) {
+		t.Errorf("looking changed the inventory to %v", observed.Inventory)
+	}
+}
+
+func testHandOver(t *testing.T, w *world) {
+	istiod := w.marked(t, deployment)
+	fixed := func(n int64) *unstructured.Unstructured {
+		o := istiod.DeepCopy()
+		set(n, "spec", "replicas")(o.Object)
+		return o
+	}
+	w.apply(t, phaseOf(t, fixed(5)))
+	w.cached(t, istiod)
+	w.apply(t, phaseOf(t, istiod)) // from now on an autoscaler decides
+	if got := field(t, w.live(t, istiod), "spec", "replicas"); got != int64(5) {
+		t.Errorf("%v replicas after the handover, want the 5 that there were", got)
+	}
+	w.change(t, "kube-controller-manager", istiod, set(int64(3), "spec", "replicas"))
+	w.cached(t, istiod)
+	w.unchanged(t, phaseOf(t, istiod))
+	w.apply(t, phaseOf(t, fixed(2)))
+	if got := field(t, w.live(t, istiod), "spec", "replicas"); got != int64(2) {
+		t.Errorf("%v replicas after they were fixed again, want 2", got)
+	}
 }
 
 // serve plays the controllers that make a Deployment ready.
@@ -460,6 +521,7 @@ func testHelm(t *testing.T, w *world) {
 	w.create(t, "helm", there)
 	w.change(t, "somebody", there, set("a", "data", "theirs"))
 	phase := phaseOf(t, w.configMap(t, "settings", "b"))
+	phase.Shared = true
 	w.apply(t, phase)
 	if diff := cmp.Diff(map[string]any{"key": "b", "theirs": "a"}, field(t, w.live(t, there), "data")); diff != "" {
 		t.Errorf("data (-want +got):\n%s", diff)

@@ -46,6 +46,21 @@ func fieldsOf(o *unstructured.Unstructured, manager string) (string, error) {
 	return "", nil
 }
 
+// owns says whether a manager owns a field of an object by server-side apply.
+func owns(o *unstructured.Unstructured, manager string, field fieldpath.Path) (bool, error) {
+	for _, entry := range o.GetManagedFields() {
+		if entry.Manager != manager || entry.Operation != metav1.ManagedFieldsOperationApply || entry.Subresource != "" || entry.FieldsV1 == nil {
+			continue
+		}
+		set := &fieldpath.Set{}
+		if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.GetRawBytes())); err != nil {
+			return false, fmt.Errorf("managed fields of %s %s: %w", o.GetKind(), o.GetName(), err)
+		}
+		return set.Has(field), nil
+	}
+	return false, nil
+}
+
 func isWebhook(o *unstructured.Unstructured) bool {
 	return o.GetKind() == "ValidatingWebhookConfiguration" || o.GetKind() == "MutatingWebhookConfiguration"
 }

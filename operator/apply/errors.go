@@ -14,7 +14,7 @@ import (
 
 // TakenError says that an object which has to be ours alone belongs to somebody else.
 type TakenError struct {
-	Kind, Name string
+	Kind, Namespace, Name string
 	// Owner is the mesh that it belongs to; empty when it is no mesh of Meshwright.
 	Owner string
 }
@@ -24,7 +24,7 @@ func (e *TakenError) Error() string {
 	if e.Owner != "" {
 		owner = "MeshInstallation " + e.Owner
 	}
-	return fmt.Sprintf("%s %s exists and belongs to %s: remove it there, or choose another name here", e.Kind, e.Name, owner)
+	return fmt.Sprintf("%s %s exists and belongs to %s: remove it there, or choose another name here", e.Kind, join(e.Namespace, e.Name), owner)
 }
 
 // RefusedError says that the API server understood an object and refused it: trying again won't help until something

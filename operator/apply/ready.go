@@ -17,13 +17,17 @@ import (
 
 // notReady says why an applied object is not ready; nil when it is. A Service is ready when it exists: whether a load
 // balancer gives it an address is not in the mesh's hands, and many clusters have none.
-func (a *Applier) notReady(ctx context.Context, t *task) (*NotReady, error) {
+func (a *Applier) notReady(ctx context.Context, t *task, observe bool) (*NotReady, error) {
 	item := t.record
 	current, err := a.owned.Get(ctx, kindOf(item), keyOf(item).object())
 	if err != nil {
 		return nil, err
 	}
 	why := &NotReady{Kind: item.Kind, Namespace: item.Namespace, Name: item.Name}
+	if observe && item.Applied != t.wanted.digest {
+		why.Reason, why.Message = "Paused", "is not as the newest spec wants it: spec.paused of the mesh keeps it from being applied"
+		return why, nil
+	}
 	if current == nil {
 		if t.left {
 			return nil, nil

@@ -142,13 +142,16 @@ func (w *world) configMap(t *testing.T, name, value string) *unstructured.Unstru
 	return w.marked(t, fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: %s, namespace: NS}, data: {key: %s}}", name, value))
 }
 
+func isCRD(o *unstructured.Unstructured) bool { return o.GetKind() == crdKind.Kind }
+
 func phaseOf(t *testing.T, objects ...*unstructured.Unstructured) Phase {
 	t.Helper()
 	wanted, err := Want(objects)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Phase{Objects: wanted}
+	// Only CRDs may be there already, whoever brought them.
+	return Phase{Objects: wanted, Shared: slices.ContainsFunc(objects, isCRD)}
 }
 
 // try applies, and keeps the inventory as a controller does.

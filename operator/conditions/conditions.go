@@ -70,7 +70,11 @@ func OfApply(result apply.Result, err error) Verdict {
 	var taken *apply.TakenError
 	switch {
 	case errors.As(err, &taken):
-		return Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonTagTaken, Message: err.Error(), Stalled: true}
+		reason := v1alpha1.ReasonNameTaken
+		if strings.Contains(taken.Name, "-revision-tag-") || taken.Name == "istiod-default-validator" {
+			reason = v1alpha1.ReasonTagTaken
+		}
+		return Verdict{Ready: metav1.ConditionFalse, Reason: reason, Message: err.Error(), Stalled: true}
 	case err != nil:
 		return Verdict{
 			Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonApplyFailed, Message: err.Error(),

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -57,6 +58,54 @@ func UsersOf(ctx context.Context, reader client.Reader, index *Index, m *v1alpha
 	}
 	slices.Sort(users)
 	return users, nil
+}
+
+// InjectorKind is the kind of Istio's injectors and revision tags.
+var InjectorKind = schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration"}
+
+// tagLabel is on a revision tag.
+const tagLabel = "istio.io/tag"
+
+// page is how many pods are read at a time.
+const page = 1000
+
+// LiveUsersOf names who uses a mesh as the API server knows it at this moment, also the tags that others (istioctl) have set on
+// its revision. It reads the metadata of every pod: for what can't be taken back, not for every day.
+func LiveUsersOf(ctx context.Context, live client.Reader, m *v1alpha1.MeshInstallation) ([]string, error) {
+	pods := &metav1.PartialObjectMetadataList{}
+	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+	var all []any
+	for {
+		err := live.List(ctx, pods, client.Limit(page), client.Continue(pods.Continue), &client.ListOptions{
+			Raw: &metav1.ListOptions{FieldSelector: running},
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i := range pods.Items {
+			all = append(all, pods.Items[i].DeepCopy())
+		}
+		if pods.Continue == "" {
+			break
+		}
+	}
+	now := NewIndex(0, func() {})
+	if err := now.Replace(all, ""); err != nil {
+		return nil, err
+	}
+	users, err := UsersOf(ctx, live, now, m)
+	if err != nil || m.Status.StableRevision == "" {
+		return users, err
+	}
+	tags := &metav1.PartialObjectMetadataList{}
+	tags.SetGroupVersionKind(InjectorKind)
+	err = live.List(ctx, tags, client.HasLabels{tagLabel}, client.MatchingLabels{RevisionLabel: m.Status.StableRevision})
+	for _, tag := range tags.Items {
+		if tag.Labels[v1alpha1.LabelMesh] != m.Name {
+			users = append(users, "tag "+tag.Labels[tagLabel])
+		}
+	}
+	return users, err
 }
 
 // maxNamed is how many users a sentence names.

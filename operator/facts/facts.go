@@ -7,15 +7,20 @@ package facts
 
 import (
 	"context"
+	"slices"
 
 	"github.com/Masterminds/semver/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/render"
 	"github.com/meshwright/meshwright/operator/validate"
+	"github.com/meshwright/meshwright/operator/version"
 )
 
 // Gatherer gathers facts.
@@ -36,7 +41,8 @@ func (g *Gatherer) Gather(ctx context.Context, mesh string) (validate.Facts, err
 		return validate.Facts{}, err
 	}
 	var gateways v1alpha1.MeshGatewayList
-	if err := g.Reader.List(ctx, &gateways); err != nil {
+	err := g.Reader.List(ctx, &gateways)
+	if err != nil {
 		return validate.Facts{}, err
 	}
 	out := validate.Facts{
@@ -47,12 +53,50 @@ func (g *Gatherer) Gather(ctx context.Context, mesh string) (validate.Facts, err
 		Installations: installations.Items,
 		Gateways:      gateways.Items,
 	}
-	revision, err := RevisionOf(ctx, g.Reader, mesh)
-	if err != nil || revision == nil {
+	if out.TagUsers, err = tagUsers(ctx, g.Reader); err != nil {
 		return out, err
 	}
-	out.Installed, err = semver.NewVersion(revision.Spec.Version)
+	revision, err := RevisionOf(ctx, g.Reader, mesh)
+	if err != nil {
+		return out, err
+	}
+	installed := ""
+	if revision != nil {
+		installed = revision.Spec.Version
+	}
+	for _, m := range installations.Items {
+		if m.Name == mesh && installed == "" {
+			installed = m.Status.ResolvedVersion // the revision was lost; the version is not resolved anew for that
+		}
+	}
+	if installed != "" {
+		out.Installed, err = semver.NewVersion(installed)
+	}
 	return out, err
+}
+
+// tagUsers are the namespaces that name a revision or tag, by what they name, in order. Those with istio-injection=enabled name
+// the default.
+func tagUsers(ctx context.Context, reader client.Reader) (map[string][]string, error) {
+	all := &metav1.PartialObjectMetadataList{}
+	all.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := reader.List(ctx, all); err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for _, n := range all.Items {
+		tag := n.Labels[dataplane.RevisionLabel]
+		if n.Labels[dataplane.InjectionLabel] == "enabled" {
+			tag = version.DefaultRevisionName
+		}
+		if tag != "" && n.DeletionTimestamp == nil {
+			out[tag] = append(out[tag], n.Name)
+		}
+	}
+	for _, names := range out {
+		slices.Sort(names)
+	}
+	return out, nil
 }
 
 // RevisionOf is the MeshRevision of a mesh, nil when it has none.

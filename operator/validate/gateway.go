@@ -59,6 +59,12 @@ func Gateway(g *v1alpha1.MeshGateway, mesh *v1alpha1.MeshInstallation, f Facts) 
 	if mesh == nil {
 		warnings = append(warnings, fmt.Sprintf("spec.mesh: there is no MeshInstallation %s: the gateway waits for it", g.Spec.Mesh))
 	}
+	for _, tag := range slices.Sorted(maps.Keys(f.TagUsers)) {
+		if slices.Contains(f.TagUsers[tag], g.Namespace) {
+			warnings = append(warnings, fmt.Sprintf("metadata.namespace: namespace %s is labelled for injection (%s), which beats the gateway's own revision: "+
+				"move the gateway into a namespace of its own", g.Namespace, tag))
+		}
+	}
 	errs = append(errs, forbidden(path, decoded, gatewayOwned)...)
 	errs = append(errs, gatewayService(path, g.Spec.Values)...)
 	if mesh != nil && mesh.Spec.Namespace == g.Namespace {

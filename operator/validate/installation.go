@@ -6,6 +6,7 @@ package validate
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,8 @@ type Facts struct {
 	// Installations are all others, Gateways all MeshGateways, of the cluster.
 	Installations []v1alpha1.MeshInstallation
 	Gateways      []v1alpha1.MeshGateway
+	// TagUsers are the namespaces that name a revision or tag, by what they name; "default" also by istio-injection=enabled.
+	TagUsers map[string][]string
 	// KnownValues are the default values of a chart for a version; nil where they can't be had.
 	KnownValues func(v *semver.Version, chart string) map[string]any
 }
@@ -85,6 +88,7 @@ func Installation(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, 
 		errs, warnings = append(errs, moreErrs...), append(warnings, moreWarnings...)
 	}
 	errs = append(errs, shared(m, target, f)...)
+	errs = append(errs, droppedTags(m, f)...)
 	errs = append(errs, gateways(m, f)...)
 	if m.Spec.DataPlane.NamespaceSelector != nil {
 		if _, err := metav1.LabelSelectorAsSelector(m.Spec.DataPlane.NamespaceSelector); err != nil {
@@ -124,11 +128,30 @@ func newTarget(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (e
 	return errs, warnings
 }
 
-// shared checks what exists once in a cluster against the other installations.
+// elder says whether another installation was there first: what exists once is its. One that is only being created has no
+// time yet.
+func elder(other, m *v1alpha1.MeshInstallation) bool {
+	switch {
+	case other.CreationTimestamp.IsZero():
+		return false
+	case m.CreationTimestamp.IsZero(), other.CreationTimestamp.Before(&m.CreationTimestamp):
+		return true
+	}
+	return other.CreationTimestamp.Equal(&m.CreationTimestamp) && other.Name < m.Name
+}
+
+// shared checks what exists once in a cluster against the installations that were there first: a mistake in a new one must
+// not hurt a mesh that serves.
 func shared(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs field.ErrorList) {
 	spec := field.NewPath("spec")
+	for i, tag := range m.Spec.Tags {
+		if target != nil && tag.Name == RevisionName(m, target) {
+			detail := "is the name of the revision itself, which can be used without a tag: choose another name"
+			errs = append(errs, field.Invalid(spec.Child("tags").Index(i).Child("name"), tag.Name, detail))
+		}
+	}
 	for _, other := range f.Installations {
-		if other.Name == m.Name {
+		if other.Name == m.Name || !elder(&other, m) {
 			continue
 		}
 		taken := func(path *field.Path, value any, what, remedy string) {
@@ -148,7 +171,13 @@ func shared(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs
 				}
 			}
 		}
-		if target != nil && RevisionName(m, target) == revisionOf(&other, f) {
+		theirRevision := revisionOf(&other, f)
+		for i, tag := range m.Spec.Tags {
+			if tag.Name == theirRevision {
+				taken(spec.Child("tags").Index(i).Child("name"), tag.Name, "the revision of that name", "choose another name")
+			}
+		}
+		if target != nil && RevisionName(m, target) == theirRevision {
 			taken(spec.Child("version"), m.Spec.Version, "the revision "+RevisionName(m, target), "choose another version")
 		}
 		for i, g := range m.Spec.Gateways {
@@ -157,6 +186,32 @@ func shared(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs
 					taken(spec.Child("gateways").Index(i), g.Namespace+"/"+g.Name, "the gateway", "choose another name")
 				}
 			}
+		}
+	}
+	return errs
+}
+
+// tagObjects is how the webhook of a revision tag begins, before the tag's name.
+const tagObjects = "istio-revision-tag-"
+
+// droppedTags refuses to take away a tag that namespaces name: their new pods would get no sidecar, without a word.
+func droppedTags(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList) {
+	spec := field.NewPath("spec")
+	for _, item := range m.Status.Inventory {
+		tag, isTag := strings.CutPrefix(item.Name, tagObjects)
+		if !isTag || item.Kind != "MutatingWebhookConfiguration" || len(f.TagUsers[tag]) == 0 {
+			continue
+		}
+		who := f.TagUsers[tag]
+		detail := fmt.Sprintf("namespace %s and %d more name it: label them otherwise first", who[0], len(who)-1)
+		if len(who) == 1 {
+			detail = fmt.Sprintf("namespace %s names it: label it otherwise first", who[0])
+		}
+		switch {
+		case tag == version.DefaultRevisionName && !claims(m):
+			errs = append(errs, field.Invalid(spec.Child("defaultRevision"), m.Spec.DefaultRevision, "the default revision is in use: "+detail))
+		case tag != version.DefaultRevisionName && !slices.ContainsFunc(m.Spec.Tags, func(t v1alpha1.Tag) bool { return t.Name == tag }):
+			errs = append(errs, field.Invalid(spec.Child("tags"), tag, "the tag is in use and can't be taken away: "+detail))
 		}
 	}
 	return errs

@@ -56,10 +56,21 @@ func world(change func(*Facts)) Facts {
 
 func other(change func(*v1alpha1.MeshInstallation)) func(*Facts) {
 	m := mesh(func(m *v1alpha1.MeshInstallation) {
+		m.CreationTimestamp = metav1.Unix(1, 0)
 		m.Name, m.Spec.Namespace, m.Spec.DefaultRevision, m.Spec.Version = "other", "other-system", v1alpha1.DefaultRevisionLeave, "1.31"
 	})
 	change(m)
 	return func(f *Facts) { f.Installations = append(f.Installations, *m) }
+}
+
+func applied(webhook string) func(*v1alpha1.MeshInstallation) {
+	return func(m *v1alpha1.MeshInstallation) {
+		m.Status.Inventory = []v1alpha1.InventoryItem{{Kind: "MutatingWebhookConfiguration", Name: webhook}}
+	}
+}
+
+func used(tag string, namespaces ...string) func(*Facts) {
+	return func(f *Facts) { f.TagUsers = map[string][]string{tag: namespaces} }
 }
 
 // Each row is a mistake; the error names the field and the remedy.
@@ -92,6 +103,28 @@ func TestMistakesAreNamed(t *testing.T) {
 		{
 			"the tag of another mesh", func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "prod"}} },
 			other(func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "prod"}} }),
+			[]string{"spec.tags[0].name", "MeshInstallation other"},
+		},
+		{
+			"a tag that namespaces name is taken away", applied("istio-revision-tag-prod"), used("prod", "a"),
+			[]string{"spec.tags", "prod", "namespace a names it"},
+		},
+		{
+			"the default revision is given up while namespaces rely on it",
+			func(m *v1alpha1.MeshInstallation) {
+				applied("istio-revision-tag-default")(m)
+				m.Spec.DefaultRevision = v1alpha1.DefaultRevisionLeave
+			},
+			used("default", "a", "b"), []string{"spec.defaultRevision", "namespace a and 1 more"},
+		},
+		{
+			"a tag that is called like the revision itself", func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "1-29-1"}} }, nil,
+			[]string{"spec.tags[0].name", "choose another name"},
+		},
+		{
+			"a tag that is called like another mesh's revision",
+			func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "1-28-2"}} },
+			other(func(m *v1alpha1.MeshInstallation) { m.Status.StableRevision = "1-28-2" }),
 			[]string{"spec.tags[0].name", "MeshInstallation other"},
 		},
 		{
@@ -256,5 +289,32 @@ func TestTargetIsSticky(t *testing.T) {
 	got, err := Target(mesh(nil), f)
 	if err != nil || got.String() != "1.29.0" {
 		t.Errorf("target = %v, %v, want the installed 1.29.0", got, err)
+	}
+}
+
+// A mistake in a new installation is its own: the one that was there first goes on.
+func TestTheElderKeepsItsClaims(t *testing.T) {
+	elder := mesh(func(m *v1alpha1.MeshInstallation) { m.CreationTimestamp = metav1.Unix(1, 0) })
+	younger := mesh(func(m *v1alpha1.MeshInstallation) { m.Name, m.CreationTimestamp = "another", metav1.Unix(2, 0) })
+	twin := mesh(func(m *v1alpha1.MeshInstallation) { m.Name, m.CreationTimestamp = "twin", metav1.Unix(1, 0) })
+	for _, tc := range []struct {
+		reason      string
+		mesh, other *v1alpha1.MeshInstallation
+		refused     bool
+	}{
+		{"the elder beside the younger", elder, younger, false},
+		{"the younger beside the elder", younger, elder, true},
+		{"of two of one second, the first by name", elder, twin, false},
+		{"of two of one second, the second by name", twin, elder, true},
+		{"one that is being created", mesh(nil), younger, true},
+	} {
+		m := tc.mesh.DeepCopy()
+		if m.CreationTimestamp.IsZero() {
+			m.Name = "new"
+		}
+		errs, _ := Installation(m, world(func(f *Facts) { f.Installations = []v1alpha1.MeshInstallation{*tc.other} }))
+		if (len(errs) > 0) != tc.refused {
+			t.Errorf("%s: %v", tc.reason, errs.ToAggregate())
+		}
 	}
 }

@@ -34,6 +34,9 @@ const (
 	ReasonApplyFailed = "ApplyFailed"
 	// ReasonTagTaken: a revision tag or the default revision belongs to somebody else. Stalled.
 	ReasonTagTaken = "TagTaken"
+	// ReasonNameTaken: an object of the name that the mesh or gateway needs exists and belongs to somebody else. Nothing was
+	// written. Stalled.
+	ReasonNameTaken = "NameTaken"
 	// ReasonRevisionTaken: the revision name belongs to another installation. Stalled.
 	ReasonRevisionTaken = "RevisionTaken"
 	// ReasonMeshNotFound: a MeshGateway names a mesh that does not exist.

@@ -50,6 +50,7 @@ type MeshInstallationList struct {
 //
 // +kubebuilder:validation:XValidation:rule="self.__namespace__ == oldSelf.__namespace__",message="namespace is immutable: delete the installation and create it anew in the other namespace"
 // +kubebuilder:validation:XValidation:rule="self.upgrade.type == oldSelf.upgrade.type",message="upgrade.type is immutable: it decides what the revision is called"
+// +kubebuilder:validation:XValidation:rule="self.upgrade.type != 'InPlace' || self.defaultRevision != 'Leave'",message="defaultRevision: the one revision of upgrade.type InPlace is the cluster's default: set defaultRevision to Claim, or upgrade.type to Canary"
 // +kubebuilder:validation:XValidation:rule="!has(self.gateways) || self.gateways.all(g, g.__namespace__ != self.__namespace__)",message="gateways: a gateway needs a namespace of its own, not that of the control plane"
 type MeshInstallationSpec struct {
 	// Version of Istio: exact ("1.29.1"), a line ("1.29", its newest known patch) or a constraint (">=1.28 <1.30").
