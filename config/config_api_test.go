@@ -242,6 +242,36 @@ func TestPolicies(t *testing.T) {
 		if err := c.admin.Status().Update(t.Context(), revision); !apierrors.IsForbidden(err) {
 			t.Errorf("an administrator writes its status: %v, want Forbidden", err)
 		}
+		if err := c.admin.Delete(t.Context(), revision); !apierrors.IsForbidden(err) {
+			t.Errorf("an administrator deletes it: %v, want Forbidden", err)
+		}
+		if err := operator.Delete(t.Context(), revision); err != nil {
+			t.Errorf("the operator deletes it: %v", err)
+		}
+	})
+
+	t.Run("the operator writes the Secrets that are its own only", func(t *testing.T) {
+		secret := func(namespace, name string) *corev1.Secret {
+			return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		}
+		theirs, ca := secret("team", "theirs"), secret("istio-system", "istio-ca-secret")
+		for _, s := range []*corev1.Secret{theirs, ca} {
+			if err := c.admin.Create(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := operator.Create(t.Context(), secret("team", "mine")); !apierrors.IsForbidden(err) {
+			t.Errorf("creating one of a team: %v, want Forbidden", err)
+		}
+		if err := operator.Delete(t.Context(), theirs); !apierrors.IsForbidden(err) {
+			t.Errorf("deleting one of a team: %v, want Forbidden", err)
+		}
+		if err := operator.Create(t.Context(), secret(operatorNamespace, "meshwright-webhook-cert")); err != nil {
+			t.Errorf("creating that of its webhook: %v", err)
+		}
+		if err := operator.Delete(t.Context(), ca); err != nil {
+			t.Errorf("deleting the CA of a mesh: %v", err)
+		}
 	})
 
 	for _, tc := range []struct {
@@ -294,6 +324,7 @@ func (c *cluster) awaitPolicies(t *testing.T) {
 	revision := &v1alpha1.MeshRevision{ObjectMeta: metav1.ObjectMeta{Name: "probe"}, Spec: v1alpha1.MeshRevisionSpec{
 		Mesh: "m", Version: "1.0.0", Namespace: "n", BundleDigest: "b", InputsDigest: "i", Objects: []byte("o"),
 	}}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "probe"}}
 	gateway := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "meshwright.io/v1alpha1", "kind": "MeshGateway",
 		"metadata": map[string]any{"name": "probe", "namespace": "team"},
@@ -302,7 +333,8 @@ func (c *cluster) awaitPolicies(t *testing.T) {
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
 		ready := apierrors.IsForbidden(c.admin.Status().Update(ctx, status.DeepCopy())) &&
 			apierrors.IsForbidden(c.admin.Create(ctx, revision.DeepCopy(), client.DryRunAll)) &&
-			apierrors.IsForbidden(c.admin.Create(ctx, gateway.DeepCopy(), client.DryRunAll))
+			apierrors.IsForbidden(c.admin.Create(ctx, gateway.DeepCopy(), client.DryRunAll)) &&
+			apierrors.IsForbidden(c.operator(t).Create(ctx, secret.DeepCopy(), client.DryRunAll))
 		return ready, nil
 	})
 	if err != nil {

@@ -7,14 +7,18 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"io"
 	"log"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/Masterminds/semver/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -261,5 +265,51 @@ func TestCatalogueIsChecked(t *testing.T) {
 	c, err := ParseCatalogue([]byte("lines:\n- " + good + `, knownBad: {"1.29.0": "loses leaves"}}`))
 	if err != nil || c["1.29"].KnownBad["1.29.0"] != "loses leaves" {
 		t.Errorf("a good line: %+v, %v", c, err)
+	}
+}
+
+// down is a source that does not answer for a while.
+type down struct {
+	Source
+	answers bool
+}
+
+func (d *down) index(ctx context.Context) (map[string]load, error) {
+	if !d.answers {
+		return nil, errors.New("no route to host")
+	}
+	return d.Source.index(ctx)
+}
+
+// A source that does not answer hides no version of the others, and is read when it does.
+func TestSourceIsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	charts, err := embedded.ReadFile("builtin/istio-1.29.1.tgz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "istio-9.9.9.tgz"), charts, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source := &down{Source: Folder(dir)}
+	library, err := Open(t.Context(), Builtin(), source)
+	if err == nil || !strings.Contains(err.Error(), "no route to host") {
+		t.Errorf("error %v, want that of the source", err)
+	}
+	holds := func(version string) bool {
+		return slices.ContainsFunc(library.Versions(), func(v *semver.Version) bool { return v.String() == version })
+	}
+	if !holds("1.29.1") || holds("9.9.9") {
+		t.Errorf("versions %v", library.Versions())
+	}
+	if _, err := library.Get(t.Context(), "1.29.1"); err != nil {
+		t.Error(err)
+	}
+	if err := library.Retry(t.Context()); err == nil {
+		t.Error("the source still does not answer, and no error says so")
+	}
+	source.answers = true
+	if err := library.Retry(t.Context()); err != nil || !holds("9.9.9") {
+		t.Errorf("%v, versions %v", err, library.Versions())
 	}
 }

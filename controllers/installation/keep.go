@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/Masterminds/semver/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,7 +45,7 @@ func failed(err error) outcome {
 func (r *Reconciler) keep(ctx context.Context, s *scope, known validate.Facts) (outcome, error) {
 	if errs, _ := validate.Installation(s.mesh, known); len(errs) > 0 {
 		_, err := validate.Target(s.mesh, known)
-		out := stalled(reasonOf(err, errs.ToAggregate()), errs.ToAggregate().Error())
+		out := stalled(reasonOf(err, validate.Supported(s.mesh, known)), errs.ToAggregate().Error())
 		return out, r.keepAccepted(ctx, s, errs)
 	}
 	target, err := validate.Target(s.mesh, known)
@@ -137,7 +136,7 @@ func (r *Reconciler) keepAccepted(ctx context.Context, s *scope, errs field.Erro
 }
 
 // reasonOf names the cause of a spec that is refused.
-func reasonOf(target error, all error) string {
+func reasonOf(target, supported error) string {
 	var change *validate.VersionChangeError
 	var unavailable *version.UnavailableError
 	switch {
@@ -145,7 +144,7 @@ func reasonOf(target error, all error) string {
 		return v1alpha1.ReasonVersionChange
 	case errors.As(target, &unavailable):
 		return v1alpha1.ReasonVersionUnavailable
-	case strings.Contains(all.Error(), "unsupportedKubernetes"):
+	case supported != nil:
 		return v1alpha1.ReasonUnsupportedKubernetes
 	}
 	return v1alpha1.ReasonInvalidSpec

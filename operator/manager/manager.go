@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -190,9 +191,10 @@ type parts struct {
 }
 
 func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semver.Version) (*parts, error) {
-	library, err := istio.Open(ctx, o.sources()...)
-	if err != nil {
-		return nil, err
+	log := mgr.GetLogger().WithName("bundles")
+	library, unread := istio.Open(ctx, o.sources()...)
+	if unread != nil {
+		log.Error(unread, "some versions of Istio can't be had now; what is installed is kept, and these sources are tried again", "after", bundlesAgain)
 	}
 	catalogue, err := istio.BuiltinCatalogue()
 	if err != nil {
@@ -203,17 +205,18 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 		return nil, err
 	}
 	proxies := make(chan event.GenericEvent, 1)
-	index := dataplane.NewIndex(proxiesEvery, func() {
+	poke := func() {
 		select {
 		case proxies <- event.GenericEvent{Object: namespaceMetadata()}:
 		default: // one is waiting already, and says the same
 		}
-	})
+	}
+	index := dataplane.NewIndex(proxiesEvery, poke)
 	watcher, err := dataplane.NewWatcher(mgr.GetConfig(), index)
 	if err != nil {
 		return nil, err
 	}
-	for _, runnable := range []crmanager.Runnable{owned, watcher} {
+	for _, runnable := range []crmanager.Runnable{owned, watcher, &bundleRetry{library: library, failed: unread != nil, found: poke, log: log}} {
 		if err := mgr.Add(onEveryReplica{runnable}); err != nil {
 			return nil, err
 		}
@@ -224,6 +227,35 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 			Reader: mgr.GetClient(), Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{},
 		},
 	}, nil
+}
+
+// bundlesAgain is how soon sources of bundles that could not be read are tried again.
+const bundlesAgain = time.Minute
+
+// bundleRetry tries sources of bundles again that could not be read when the operator started: a registry that is down must
+// not keep it from looking after what is installed.
+type bundleRetry struct {
+	library *istio.Library
+	failed  bool
+	found   func()
+	log     logr.Logger
+}
+
+func (b *bundleRetry) Start(ctx context.Context) error {
+	for b.failed {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(bundlesAgain):
+		}
+		err := b.library.Retry(ctx)
+		b.failed = err != nil
+		if err != nil && ctx.Err() == nil {
+			b.log.Error(err, "some versions of Istio still can't be had", "after", bundlesAgain)
+		}
+		b.found()
+	}
+	return nil
 }
 
 // onEveryReplica marks what does not wait for leadership: the webhook of any replica is asked whether a mesh is in use.

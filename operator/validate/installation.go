@@ -4,7 +4,6 @@
 package validate
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -100,20 +99,31 @@ func Installation(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, 
 	return append(errs, moreErrs...), append(warnings, moreWarnings...)
 }
 
+// Supported says whether the version that a new installation means supports this Kubernetes, or need not. The error is a
+// [*version.UnsupportedKubernetesError].
+func Supported(m *v1alpha1.MeshInstallation, f Facts) error {
+	target, err := Target(m, f)
+	if err != nil || f.Installed != nil || m.Spec.Upgrade.UnsupportedKubernetes == v1alpha1.UnsupportedKubernetesAccept {
+		return nil //nolint:nilerr // what version is meant is another question
+	}
+	line, known := f.Lines[version.LineOf(target)]
+	if !known {
+		return nil
+	}
+	return version.CheckKubernetes(line, f.Kubernetes)
+}
+
 func newTarget(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs field.ErrorList, warnings []string) {
 	path := field.NewPath("spec", "version")
 	line, known := f.Lines[version.LineOf(target)]
 	if !known {
 		return nil, []string{fmt.Sprintf("%s: nothing is known of Istio %s: its Kubernetes range and end of life are not checked", path, version.LineOf(target))}
 	}
-	var unsupported *version.UnsupportedKubernetesError
-	if err := version.CheckKubernetes(line, f.Kubernetes); errors.As(err, &unsupported) {
-		if m.Spec.Upgrade.UnsupportedKubernetes == v1alpha1.UnsupportedKubernetesAccept {
-			warnings = append(warnings, fmt.Sprintf("%s: %v", path, err))
-		} else {
-			detail := fmt.Sprintf("%v: choose a version that supports it, or set spec.upgrade.unsupportedKubernetes to Accept", err)
-			errs = append(errs, field.Invalid(path, m.Spec.Version, detail))
-		}
+	if err := Supported(m, f); err != nil {
+		detail := fmt.Sprintf("%v: choose a version that supports it, or set spec.upgrade.unsupportedKubernetes to Accept", err)
+		errs = append(errs, field.Invalid(path, m.Spec.Version, detail))
+	} else if err := version.CheckKubernetes(line, f.Kubernetes); err != nil {
+		warnings = append(warnings, fmt.Sprintf("%s: %v", path, err))
 	}
 	if why, bad := line.KnownBad[target.String()]; bad {
 		errs = append(errs, field.Invalid(path, m.Spec.Version, fmt.Sprintf("Istio %s should not be installed: %s", target, why)))
