@@ -9,13 +9,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -142,7 +143,7 @@ func asks(t *testing.T, from, to *framework.Env) {
 	}
 	load := framework.Load{
 		Namespace: corev1.NamespaceDefault, Name: "ask", Requests: 20, QPS: 20, Connections: 2,
-		URL: fmt.Sprintf("http://%s:%d/", pods.Items[0].Status.PodIP, framework.EchoPort),
+		URL: "http://" + net.JoinHostPort(pods.Items[0].Status.PodIP, strconv.Itoa(framework.EchoPort)) + "/",
 	}
 	result, err := from.RunLoad(t.Context(), load)
 	if err != nil {
@@ -226,7 +227,7 @@ func (s *machineState) links() error {
 
 func (s *machineState) rules() error {
 	for _, table := range []string{"filter", "nat", "mangle"} {
-		out, err := exec.Command("iptables", "-w", "-t", table, "-S").Output()
+		out, err := exec.CommandContext(context.Background(), "iptables", "-w", "-t", table, "-S").Output()
 		if err != nil {
 			return err
 		}

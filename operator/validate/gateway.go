@@ -155,18 +155,18 @@ var serviceTypes = []string{"ClusterIP", "NodePort", "LoadBalancer"}
 // reachable keeps the Service what it is: one over the gateway's own pods.
 func reachable(path *field.Path, values map[string]any) field.ErrorList {
 	service, _ := values["service"].(map[string]any)
-	if kind, set := service["type"]; set && (!isString(kind) || !slices.Contains(serviceTypes, kind.(string))) {
+	if kind, set := service["type"]; set && !isString(kind, func(s string) bool { return slices.Contains(serviceTypes, s) }) {
 		return field.ErrorList{field.NotSupported(path.Child("type"), summary(kind), serviceTypes)}
 	}
-	if class, set := service["loadBalancerClass"]; set && (!isString(class) || len(validation.IsQualifiedName(class.(string))) > 0) {
+	if class, set := service["loadBalancerClass"]; set && !isString(class, func(s string) bool { return len(validation.IsQualifiedName(s)) == 0 }) {
 		return field.ErrorList{field.Invalid(path.Child("loadBalancerClass"), summary(class), "has to be a label-style name, such as example.com/internal")}
 	}
 	return nil
 }
 
-func isString(v any) bool {
-	_, ok := v.(string)
-	return ok
+func isString(v any, good func(string) bool) bool {
+	s, ok := v.(string)
+	return ok && good(s)
 }
 
 // labelRules keeps a team's pods out of other Services and out of other meshes.

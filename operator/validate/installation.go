@@ -160,42 +160,43 @@ func shared(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs
 			errs = append(errs, field.Invalid(spec.Child("tags").Index(i).Child("name"), tag.Name, detail))
 		}
 	}
-	for _, other := range f.Installations {
-		if other.Name == m.Name || !elder(&other, m) {
-			continue
+	for i := range f.Installations {
+		if other := &f.Installations[i]; other.Name != m.Name && elder(other, m) {
+			errs = append(errs, overlap(m, other, target, f)...)
 		}
-		taken := func(path *field.Path, value any, what, remedy string) {
-			detail := fmt.Sprintf("%s belongs to MeshInstallation %s: %s", what, other.Name, remedy)
-			errs = append(errs, field.Invalid(path, value, detail))
+	}
+	return errs
+}
+
+// overlap is what an installation claims that another one has.
+func overlap(m, other *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs field.ErrorList) {
+	spec := field.NewPath("spec")
+	taken := func(path *field.Path, value any, what, remedy string) {
+		detail := fmt.Sprintf("%s belongs to MeshInstallation %s: %s", what, other.Name, remedy)
+		errs = append(errs, field.Invalid(path, value, detail))
+	}
+	if other.Spec.Namespace == m.Spec.Namespace {
+		taken(spec.Child("namespace"), m.Spec.Namespace, "the namespace", "choose another one")
+	}
+	if claims(m) && claims(other) {
+		taken(spec.Child("defaultRevision"), m.Spec.DefaultRevision, "the default revision", "set defaultRevision to Leave here or there")
+	}
+	theirRevision := revisionOf(other, f)
+	for i, tag := range m.Spec.Tags {
+		path := spec.Child("tags").Index(i).Child("name")
+		if slices.Contains(other.Spec.Tags, tag) {
+			taken(path, tag.Name, "the tag", "choose another name")
 		}
-		if other.Spec.Namespace == m.Spec.Namespace {
-			taken(spec.Child("namespace"), m.Spec.Namespace, "the namespace", "choose another one")
+		if tag.Name == theirRevision {
+			taken(path, tag.Name, "the revision of that name", "choose another name")
 		}
-		if claims(m) && claims(&other) {
-			taken(spec.Child("defaultRevision"), m.Spec.DefaultRevision, "the default revision", "set defaultRevision to Leave here or there")
-		}
-		for i, tag := range m.Spec.Tags {
-			for _, theirs := range other.Spec.Tags {
-				if tag.Name == theirs.Name {
-					taken(spec.Child("tags").Index(i).Child("name"), tag.Name, "the tag", "choose another name")
-				}
-			}
-		}
-		theirRevision := revisionOf(&other, f)
-		for i, tag := range m.Spec.Tags {
-			if tag.Name == theirRevision {
-				taken(spec.Child("tags").Index(i).Child("name"), tag.Name, "the revision of that name", "choose another name")
-			}
-		}
-		if target != nil && RevisionName(m, target) == theirRevision {
-			taken(spec.Child("version"), m.Spec.Version, "the revision "+RevisionName(m, target), "choose another version")
-		}
-		for i, g := range m.Spec.Gateways {
-			for _, theirs := range other.Spec.Gateways {
-				if g.Name == theirs.Name && g.Namespace == theirs.Namespace {
-					taken(spec.Child("gateways").Index(i), g.Namespace+"/"+g.Name, "the gateway", "choose another name")
-				}
-			}
+	}
+	if target != nil && RevisionName(m, target) == theirRevision {
+		taken(spec.Child("version"), m.Spec.Version, "the revision "+RevisionName(m, target), "choose another version")
+	}
+	for i, g := range m.Spec.Gateways {
+		if slices.ContainsFunc(other.Spec.Gateways, func(theirs v1alpha1.Gateway) bool { return g.Name == theirs.Name && g.Namespace == theirs.Namespace }) {
+			taken(spec.Child("gateways").Index(i), g.Namespace+"/"+g.Name, "the gateway", "choose another name")
 		}
 	}
 	return errs

@@ -115,10 +115,13 @@ func TestMistakesAreNamed(t *testing.T) {
 				applied("istio-revision-tag-default")(m)
 				m.Spec.DefaultRevision = v1alpha1.DefaultRevisionLeave
 			},
-			used("default", "a", "b"), []string{"spec.defaultRevision", "namespace a and 1 more"},
+			used("default", "a", "b"),
+			[]string{"spec.defaultRevision", "namespace a and 1 more"},
 		},
 		{
-			"a tag that is called like the revision itself", func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "1-29-1"}} }, nil,
+			"a tag that is called like the revision itself",
+			func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "1-29-1"}} },
+			nil,
 			[]string{"spec.tags[0].name", "choose another name"},
 		},
 		{

@@ -185,18 +185,20 @@ func handshake(t *testing.T, cl client.Client, k *Keeper, now time.Time) {
 		client, server := net.Pipe()
 		ended := make(chan error, 1)
 		go func() {
-			ended <- tls.Server(server, &tls.Config{GetCertificate: k.GetCertificate, MinVersion: tls.VersionTLS13}).Handshake()
+			ended <- tls.Server(server, &tls.Config{GetCertificate: k.GetCertificate, MinVersion: tls.VersionTLS13}).HandshakeContext(t.Context())
 		}()
 		tlsClient := tls.Client(client, &tls.Config{
 			RootCAs: roots, ServerName: k.hostname(), Time: func() time.Time { return now }, MinVersion: tls.VersionTLS13,
 		})
-		if err := tlsClient.Handshake(); err != nil {
+		if err := tlsClient.HandshakeContext(t.Context()); err != nil {
 			t.Errorf("webhook %s: %v", w.Name, err)
 		}
 		if err := client.Close(); err != nil {
 			t.Error(err)
 		}
-		<-ended
+		if err := <-ended; err != nil {
+			t.Errorf("webhook %s: the server: %v", w.Name, err)
+		}
 	}
 }
 
