@@ -22,6 +22,7 @@ demo: bundles ## A real cluster, the operator, one mesh, 100 requests over mTLS
 
 .PHONY: test
 test: test-unit test-api test-e2e ## Everything that a fresh machine can prove, the real cluster included
+	$(CLUSTER) down --name e2e
 
 .PHONY: test-unit
 test-unit: bundles ## Tests without a server
@@ -42,9 +43,10 @@ test-e2e: bundles ## Tests on a real cluster
 	MESHWRIGHT_CLUSTER=1 $(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m ./e2e/...
 
 .PHONY: test-matrix
-test-matrix: bundles ## test-e2e on the other Kubernetes versions (MATRIX=...)
+test-matrix: bundles ## Install each Istio on the other Kubernetes versions (MATRIX=...)
 	set -e; for version in $(MATRIX); do \
-		MESHWRIGHT_KUBERNETES=$$version $(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m ./e2e/install; \
+		MESHWRIGHT_KUBERNETES=$$version $(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m -run TestInstallEachVersion ./e2e/install; \
+		$(CLUSTER) down --name e2e; \
 	done
 
 .PHONY: bench

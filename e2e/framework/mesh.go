@@ -5,22 +5,50 @@ package framework
 
 import (
 	"encoding/json"
+	"fmt"
 
+	"github.com/Masterminds/semver/v3"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/meshwright/meshwright/bundles/istio"
+	"github.com/meshwright/meshwright/e2e/cluster/artifact"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/version"
 )
 
 // The Istio versions of the suites.
 const (
 	Istio128 = "1.28.2"
 	Istio129 = "1.29.1"
-	Istio131 = "1.31.0"
 )
 
 // Hub is where the test images of every Istio version live.
 const Hub = "docker.io/istio"
+
+// SupportedIstio are the versions of Istio that can be built here and that support a Kubernetes version, by default that of the
+// test cluster.
+func SupportedIstio(kubernetes string) ([]string, error) {
+	if kubernetes == "" {
+		kubernetes = artifact.DefaultKubernetes
+	}
+	cluster, err := semver.NewVersion(kubernetes)
+	if err != nil {
+		return nil, fmt.Errorf("version of Kubernetes %q: %w", kubernetes, err)
+	}
+	catalogue, err := istio.BuiltinCatalogue()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, v := range artifact.IstioVersions() {
+		line, known := catalogue.Line(semver.MustParse(v))
+		if known && version.CheckKubernetes(line, cluster) == nil {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
 
 // Mesh is an installation as a user would write it, with the values that the test images need and requests small
 // enough for a laptop. Members of the spec can be changed before it is created.

@@ -25,14 +25,20 @@ import (
 
 // Main is the TestMain of a suite: it brings up the cluster of the suites, runs the tests and leaves the cluster up for
 // the next suite. When a test fails, the logs of the cluster are collected and their place is said.
-func Main(m *testing.M, set func(*Env), istio ...string) {
-	os.Exit(mainWithCluster(m, set, istio))
+func Main(m *testing.M, set func(*Env)) {
+	os.Exit(mainWithCluster(m, set))
 }
 
-func mainWithCluster(m *testing.M, set func(*Env), istio []string) int {
+func mainWithCluster(m *testing.M, set func(*Env)) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	env, err := Start(ctx, Options{Kubernetes: os.Getenv("MESHWRIGHT_KUBERNETES"), Istio: istio})
+	kubernetes := os.Getenv("MESHWRIGHT_KUBERNETES")
+	supported, err := SupportedIstio(kubernetes)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	env, err := Start(ctx, Options{Kubernetes: kubernetes, Istio: supported})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "the cluster of this suite:", err)
 		return 1

@@ -6,22 +6,35 @@
 package install
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
+	"github.com/meshwright/meshwright/e2e/cluster/artifact"
 	"github.com/meshwright/meshwright/e2e/framework"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
-// Every Istio version of the suites becomes Ready from one object, and the real istioctl sees what the object says.
+// Every Istio that supports this Kubernetes becomes Ready from one object, and the real istioctl sees what the object says;
+// the others are refused.
 func TestInstallEachVersion(t *testing.T) {
-	for version, revision := range map[string]string{
-		framework.Istio128: "1-28-2", framework.Istio129: "1-29-1", framework.Istio131: "1-31-0",
-	} {
+	supported, err := framework.SupportedIstio(env.Cluster.Kubernetes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range artifact.IstioVersions() {
+		revision := strings.ReplaceAll(version, ".", "-")
 		t.Run(version, func(t *testing.T) {
 			mesh := framework.Mesh("default", version)
+			if !slices.Contains(supported, version) {
+				err := env.Client.Create(t.Context(), mesh)
+				if err == nil || !strings.Contains(err.Error(), "supports Kubernetes") || !strings.Contains(err.Error(), "spec.upgrade.unsupportedKubernetes") {
+					t.Errorf("error %v, want one that names the range of Kubernetes and the field that accepts another", err)
+				}
+				return
+			}
 			mesh.Spec.Tags = []v1alpha1.Tag{{Name: "stable"}}
 			mesh.Spec.Gateways = []v1alpha1.Gateway{framework.Gateway("istio-ingress", "ingress")}
 			ready := env.Install(t, mesh)

@@ -16,5 +16,5 @@ import (
 var env *framework.Env
 
 func TestMain(m *testing.M) {
-	framework.Main(m, func(e *framework.Env) { env = e }, framework.Istio128, framework.Istio129, framework.Istio131)
+	framework.Main(m, func(e *framework.Env) { env = e })
 }

@@ -9,6 +9,9 @@ import (
 	"os"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
 	"github.com/meshwright/meshwright/bundles/istio"
 )
 
@@ -64,7 +67,7 @@ func (o *Options) sources() []istio.Source {
 		out = append(out, istio.Folder(folder))
 	}
 	for _, registry := range o.BundleRegistries {
-		out = append(out, istio.OCI(registry))
+		out = append(out, istio.OCI(registry, remote.WithAuthFromKeychain(authn.DefaultKeychain)))
 	}
 	return out
 }
