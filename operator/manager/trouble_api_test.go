@@ -7,11 +7,13 @@ package manager
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -215,4 +217,73 @@ func (w *world) comesBack(t *testing.T, o client.Object) {
 		err := w.client.Get(t.Context(), client.ObjectKeyFromObject(o), o)
 		return err == nil, fmt.Sprint(err)
 	})
+}
+
+// Each mistake that the schema can't refuse is said by the controller, with the field and the remedy, when no webhook is there
+// to refuse it; nothing is created for it.
+func TestMistakesWithoutTheWebhook(t *testing.T) {
+	w := start(t)
+	first := mesh("1.29")
+	first.Spec.Tags = []v1alpha1.Tag{{Name: "prod"}}
+	if err := w.client.Create(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	w.istiod(t)
+	w.ready(t)
+	values := func(text string) *apiextensionsv1.JSON { return &apiextensionsv1.JSON{Raw: []byte(text)} }
+	for name, tc := range map[string]struct {
+		spoil        func(*v1alpha1.MeshInstallation)
+		reason, says string
+	}{
+		"version-nobody-has": {func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.28.77" }, v1alpha1.ReasonVersionUnavailable, "1.28.2"},
+		"constraint-of-none": {func(m *v1alpha1.MeshInstallation) { m.Spec.Version = ">=1.99" }, v1alpha1.ReasonVersionUnavailable, "1.31.0"},
+		"kubernetes-too-new": {func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.26.1" }, v1alpha1.ReasonUnsupportedKubernetes, "unsupportedKubernetes"},
+		"same-namespace":     {func(m *v1alpha1.MeshInstallation) { m.Spec.Namespace = "istio-system" }, v1alpha1.ReasonInvalidSpec, "spec.namespace"},
+		"same-tag":           {func(m *v1alpha1.MeshInstallation) { m.Spec.Tags = []v1alpha1.Tag{{Name: "prod"}} }, v1alpha1.ReasonInvalidSpec, "spec.tags[0].name"},
+		"same-revision":      {func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.29.1" }, v1alpha1.ReasonInvalidSpec, "the revision 1-29-1 belongs to"},
+		"second-default":     {func(m *v1alpha1.MeshInstallation) { m.Spec.DefaultRevision = v1alpha1.DefaultRevisionClaim }, v1alpha1.ReasonInvalidSpec, "spec.defaultRevision"},
+		"value-of-ours":      {func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = values(`{"revision":"mine"}`) }, v1alpha1.ReasonInvalidSpec, "spec.controlPlane.values.revision"},
+		"no-mesh-config":     {func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.MeshConfig = values(`{"accessLogFiel":"x"}`) }, v1alpha1.ReasonInvalidSpec, "accessLogFile"},
+		"selector-of-nothing": {
+			func(m *v1alpha1.MeshInstallation) {
+				m.Spec.DataPlane.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "In"}}}
+			}, v1alpha1.ReasonInvalidSpec, "spec.dataPlane.namespaceSelector",
+		},
+		"gateway-in-kube-system": {
+			func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Gateways = []v1alpha1.Gateway{{Name: "a", Namespace: "kube-system"}}
+			},
+			v1alpha1.ReasonInvalidSpec, "spec.gateways[0].namespace",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := mesh("1.28.2")
+			m.Name, m.Spec.Namespace, m.Spec.DefaultRevision = name, name, v1alpha1.DefaultRevisionLeave
+			tc.spoil(m)
+			if err := w.client.Create(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+			w.eventually(t, "the mistake to be said", func() (bool, string) {
+				err := w.client.Get(t.Context(), client.ObjectKeyFromObject(m), m)
+				for _, c := range m.Status.Conditions {
+					if c.Type == v1alpha1.ConditionStalled {
+						return c.Reason == tc.reason && strings.Contains(c.Message, tc.says), c.Reason + ": " + c.Message
+					}
+				}
+				return false, fmt.Sprint(err)
+			})
+			err := w.client.Get(t.Context(), client.ObjectKey{Name: name}, &corev1.Namespace{})
+			if !apierrors.IsNotFound(err) {
+				t.Errorf("a namespace was created for it: %v", err)
+			}
+			if err := w.client.Delete(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+			w.eventually(t, "it to be gone", func() (bool, string) {
+				err := w.client.Get(t.Context(), client.ObjectKeyFromObject(m), m)
+				return apierrors.IsNotFound(err), fmt.Sprint(err)
+			})
+		})
+	}
+	w.ready(t)
 }
