@@ -50,6 +50,14 @@ func TestMain(m *testing.M) {
 
 func start(t *testing.T) *world {
 	t.Helper()
+	w := startAPIServer(t)
+	w.run(t)
+	return w
+}
+
+// startAPIServer starts a world without an operator.
+func startAPIServer(t *testing.T) *world {
+	t.Helper()
 	t.Parallel() // each has an API server of its own, and waits for it most of the time
 	config := testkit.StartAPIServer(t)
 	scheme, err := Scheme()
@@ -60,9 +68,7 @@ func start(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{client: cl, config: config}
-	w.run(t)
-	return w
+	return &world{client: cl, config: config}
 }
 
 // run runs the operator until the test ends.
