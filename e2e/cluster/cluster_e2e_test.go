@@ -180,9 +180,9 @@ func lookAtMachine(t *testing.T) machineState {
 	return s
 }
 
-// processes by name: those of an engine, of a node and of its pods.
+// processes by name: those of an engine, of a node and of its pods. One that has ended and waits for its parent to notice is none.
 func (s *machineState) processes() error {
-	names, err := filepath.Glob("/proc/[0-9]*/comm")
+	names, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,11 @@ func (s *machineState) processes() error {
 		if err != nil {
 			continue // it has ended
 		}
-		name := strings.TrimSpace(string(raw))
+		_, after, _ := strings.Cut(string(raw), "(")
+		name, state, _ := strings.Cut(after, ") ")
+		if strings.HasPrefix(state, "Z") {
+			continue
+		}
 		if slices.ContainsFunc(ours, func(o string) bool { return name == o || strings.HasPrefix(name, o+"-") }) {
 			s.Processes = append(s.Processes, name)
 		}
