@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -53,8 +54,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("want %d requests answered with 200 over mTLS", requests)
 	}
 	fmt.Printf("\nDone in %s.\n", time.Since(start).Round(time.Second))
-	whatNext(env)
-	return nil
+	return whatNext(ctx, env)
 }
 
 // installMesh applies the one object of a user, and shows it until it is Ready.
@@ -147,15 +147,24 @@ func sendRequests(ctx context.Context, env *framework.Env) (*framework.LoadResul
 	return result, answer, err
 }
 
-func whatNext(env *framework.Env) {
+func whatNext(ctx context.Context, env *framework.Env) error {
+	alias := ""
+	if _, err := exec.LookPath("kubectl"); err != nil {
+		program, err := env.KubectlProgram(ctx)
+		if err != nil {
+			return err
+		}
+		alias = "  alias kubectl=" + program + "\n"
+	}
 	fmt.Printf(`
 What to try next:
   export KUBECONFIG=%s
-  kubectl get mesh -w                                  # the mesh, as it changes
+%s  kubectl get mesh -w                                  # the mesh, as it changes
   kubectl explain mesh.spec                            # every field, with default and example
   kubectl -n istio-system delete deployment istiod-1-29-1   # it comes back at once
-  kubectl patch mesh default --type=merge -p '{"spec":{"version":"1.29.77"}}'   # refused, with the nearest versions
+  kubectl patch mesh default --type=merge -p '{"spec":{"version":"1.29.77"}}'   # refused, with the reason
   kubectl delete mesh default                          # refused: shop uses it
   make cluster-down NAME=demo                          # leaves nothing on this machine
-`, env.Cluster.Kubeconfig())
+`, env.Cluster.Kubeconfig(), alias)
+	return nil
 }

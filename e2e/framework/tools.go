@@ -18,20 +18,26 @@ import (
 
 // Kubectl runs the real kubectl against the cluster and returns what it printed on standard output.
 func (e *Env) Kubectl(ctx context.Context, args ...string) (string, error) {
-	dir, err := cluster.EnvtestAssets(ctx, e.Store, e.Cluster.Kubernetes(), e.Progress)
+	program, err := e.KubectlProgram(ctx)
 	if err != nil {
 		return "", err
 	}
-	return e.run(ctx, filepath.Join(dir, "kubectl"), nil, args)
+	return e.run(ctx, program, nil, args)
+}
+
+// KubectlProgram is the file of the kubectl that has the version of the cluster.
+func (e *Env) KubectlProgram(ctx context.Context) (string, error) {
+	dir, err := cluster.EnvtestAssets(ctx, e.Store, e.Cluster.Kubernetes(), e.Progress)
+	return filepath.Join(dir, "kubectl"), err
 }
 
 // KubectlApply runs kubectl apply with a manifest on standard input.
 func (e *Env) KubectlApply(ctx context.Context, manifest string) (string, error) {
-	dir, err := cluster.EnvtestAssets(ctx, e.Store, e.Cluster.Kubernetes(), e.Progress)
+	program, err := e.KubectlProgram(ctx)
 	if err != nil {
 		return "", err
 	}
-	return e.run(ctx, filepath.Join(dir, "kubectl"), strings.NewReader(manifest), []string{"apply", "-f", "-"})
+	return e.run(ctx, program, strings.NewReader(manifest), []string{"apply", "-f", "-"})
 }
 
 // Istioctl runs the real istioctl against the cluster.
