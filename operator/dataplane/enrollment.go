@@ -99,7 +99,7 @@ func Decide(meshes []Named, namespace metav1.Object) ([]Verdict, Label) {
 		if has {
 			owner = i
 		}
-		if m.wants(namespace) && out[i].Blocked == "" && (holder < 0 || has) {
+		if m.wants(namespace) && out[i].Blocked == "" && (has || holder < 0 && !m.Still) {
 			holder = i
 		}
 	}
@@ -111,7 +111,7 @@ func Decide(meshes []Named, namespace metav1.Object) ([]Verdict, Label) {
 	label := Label{Ours: ours, Revision: now}
 	switch {
 	case owner >= 0 && meshes[owner].Still || namespace.GetDeletionTimestamp() != nil:
-	case holder >= 0 && out[holder].Enroll && !meshes[holder].Still:
+	case holder >= 0 && out[holder].Enroll:
 		label = Label{Ours: true, Revision: meshes[holder].Revision}
 	case holder >= 0 || !ours:
 	case owner >= 0 && out[owner].Stays:

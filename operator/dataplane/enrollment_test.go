@@ -136,6 +136,7 @@ func TestLabelOfSeveralMeshes(t *testing.T) {
 		{"who has it is paused, or its selector does not parse", []Named{still(first), second}, of("x", "1-29-1", us), Label{true, "1-29-1"}, -1},
 		{"another mesh is paused", []Named{away(first), still(second)}, of("x", "1-29-1", us), Label{}, -1},
 		{"whose it was is not known, and one may not be asked", []Named{still(first)}, of("x", "1-27-0", us), Label{true, "1-27-0"}, -1},
+		{"who wants it too is paused", []Named{away(first), {Name: "b", Mesh: second.Mesh, Still: true}}, of("x", "1-29-1", us), Label{}, -1},
 		{"a paused mesh takes nothing new", []Named{{Name: "a", Mesh: shop, Still: true}}, free, Label{}, -1},
 		{"a gateway of a mesh came into it", []Named{first}, of("istio-ingress", "1-29-1", us), Label{}, 0},
 		{"a team put a gateway into it: its pods keep their sidecars", []Named{first}, of("team", "1-29-1", us), Label{true, "1-29-1"}, 0},
