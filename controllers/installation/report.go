@@ -96,6 +96,7 @@ func (r *Reconciler) controlPlane(s *scope, out outcome) conditions.Verdict {
 func gatewaysOf(s *scope) conditions.Verdict {
 	ready := 0
 	var problems []string
+	reason := v1alpha1.ReasonProgressing // as long as all that is needed is time
 	summaries := []v1alpha1.GatewaySummary{}
 	for _, entry := range s.mesh.Spec.Gateways {
 		summary := v1alpha1.GatewaySummary{Name: entry.Name, Namespace: entry.Namespace, Ready: metav1.ConditionFalse}
@@ -106,7 +107,12 @@ func gatewaysOf(s *scope) conditions.Verdict {
 				continue
 			}
 			summary.Addresses = g.Status.Addresses
-			problem = conditions.Message(g.Status.Conditions, v1alpha1.ConditionReady)
+			if c := apimeta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+				problem = c.Message
+				if c.Status != metav1.ConditionTrue && c.Reason != v1alpha1.ReasonProgressing {
+					reason = v1alpha1.ReasonGatewaysNotReady
+				}
+			}
 			if conditions.Current(g.Status.Conditions, g.Generation, v1alpha1.ConditionReady) && validate.Same(g, entry) {
 				summary.Ready = metav1.ConditionTrue
 			}
@@ -125,7 +131,7 @@ func gatewaysOf(s *scope) conditions.Verdict {
 		return conditions.Verdict{Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonNoGateways, Message: "spec.gateways lists none"}
 	case len(problems) > 0:
 		message := strings.Join(problems, "; ")
-		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonGatewaysNotReady, Message: message, Reconciling: true}
+		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: reason, Message: message, Reconciling: true}
 	}
 	return conditions.Verdict{Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonReady, Message: "all gateways of spec.gateways are ready"}
 }

@@ -57,14 +57,6 @@ func Current(conditions []metav1.Condition, generation int64, typ string) bool {
 	return c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == generation
 }
 
-// Message is the message of a condition, empty when there is none.
-func Message(conditions []metav1.Condition, typ string) string {
-	if c := apimeta.FindStatusCondition(conditions, typ); c != nil {
-		return c.Message
-	}
-	return ""
-}
-
 // OfApply is the verdict over what an apply came to.
 func OfApply(result apply.Result, err error) Verdict {
 	var taken *apply.TakenError

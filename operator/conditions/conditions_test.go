@@ -77,7 +77,7 @@ func TestSummarise(t *testing.T) {
 		t.Errorf("stalled: %+v", conditions)
 	}
 	Summarise(&conditions, 2, Verdict{Ready: metav1.ConditionTrue, Reason: "Ready", Message: "good"})
-	if len(conditions) != 1 || !Current(conditions, 2, v1alpha1.ConditionReady) || Message(conditions, v1alpha1.ConditionReady) != "good" {
+	if len(conditions) != 1 || !Current(conditions, 2, v1alpha1.ConditionReady) || conditions[0].Message != "good" {
 		t.Errorf("ready: %+v", conditions)
 	}
 	if Current(conditions, 3, v1alpha1.ConditionReady) {

@@ -49,7 +49,7 @@ const (
 	ReasonEnrollmentBlocked = "EnrollmentBlocked"
 	// ReasonNamespaceEnrolled: a gateway's namespace is labelled for injection, which it must not be.
 	ReasonNamespaceEnrolled = "NamespaceEnrolled"
-	// ReasonGatewaysNotReady: a gateway of the mesh is not ready.
+	// ReasonGatewaysNotReady: a gateway of the mesh is not ready, and time alone will not help; the message says why.
 	ReasonGatewaysNotReady = "GatewaysNotReady"
 	// ReasonNoGateways: the mesh has no gateway of its own.
 	ReasonNoGateways = "NoGateways"
