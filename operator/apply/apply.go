@@ -122,8 +122,12 @@ type Applier struct {
 // New makes an applier that reads what is there from the owned cache.
 func New(owned *Owned, live client.Reader) *Applier { return &Applier{owned: owned, live: live} }
 
-// parallel is how many objects of a phase are applied at a time.
-const parallel = 8
+// parallel is how many objects of a phase are applied at a time. CRDs cost the API server a hundred times what others do, and
+// would keep those waiting that another controller applies meanwhile.
+const (
+	parallel     = 8
+	parallelCRDs = 2
+)
 
 // Apply makes the wanted objects true, phase by phase, and prunes what is recorded but not wanted once all of it is ready.
 // With an error, the result holds what is known so far and its inventory can be recorded all the same.

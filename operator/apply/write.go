@@ -32,6 +32,9 @@ func (a *Applier) write(ctx context.Context, r Request, tasks []*task) {
 func (a *Applier) writeAtOnce(ctx context.Context, r Request, tasks []*task) {
 	var group errgroup.Group
 	group.SetLimit(parallel)
+	if slices.ContainsFunc(tasks, func(t *task) bool { return t.record.Kind == crdKind.Kind }) {
+		group.SetLimit(parallelCRDs)
+	}
 	for _, t := range tasks {
 		if !t.needed || t.err != nil {
 			continue
