@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +29,11 @@ type hostState struct {
 	ForwardPolicy string   `json:"forwardPolicy"`
 	IPForward     string   `json:"ipForward"`
 	Links         []string `json:"links"`
+	Folders       []string `json:"folders"`
 }
+
+// engineFolders are where an engine and its shims put files however it is started.
+var engineFolders = []string{"/run/containerd", "/run/docker"}
 
 const (
 	ipForward  = "/proc/sys/net/ipv4/ip_forward"
@@ -54,7 +60,13 @@ func rememberHost(dir string) error {
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(hostState{ForwardPolicy: policy, IPForward: strings.TrimSpace(string(forward)), Links: links})
+	var folders []string
+	for _, folder := range engineFolders {
+		if _, err := os.Stat(folder); err == nil {
+			folders = append(folders, folder)
+		}
+	}
+	raw, err := json.Marshal(hostState{ForwardPolicy: policy, IPForward: strings.TrimSpace(string(forward)), Links: links, Folders: folders})
 	if err != nil {
 		return err
 	}
@@ -80,23 +92,85 @@ func restoreHost(dir string) error {
 	if _, err := iptables("filter", "-P", "FORWARD", before.ForwardPolicy); err != nil {
 		return err
 	}
-	links, err := bridges()
-	if err != nil {
+	if err := removeLinks(before.Links); err != nil {
 		return err
 	}
-	for _, name := range links {
-		if slices.Contains(before.Links, name) {
+	for _, folder := range engineFolders {
+		if slices.Contains(before.Folders, folder) {
 			continue
 		}
-		link, err := netlink.LinkByName(name)
-		if err != nil {
+		if err := removeIdle(folder); err != nil {
 			return err
-		}
-		if err := netlink.LinkDel(link); err != nil {
-			return fmt.Errorf("removing link %s: %w", name, err)
 		}
 	}
 	return os.WriteFile(ipForward, []byte(before.IPForward), 0o644)
+}
+
+// removeLinks removes the bridges that were not there before, and what is plugged into them: the other end of a pair, in a
+// container that was killed, goes when the kernel comes to it.
+func removeLinks(before []string) error {
+	names, err := bridges()
+	if err != nil {
+		return err
+	}
+	all, err := netlink.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if slices.Contains(before, name) {
+			continue
+		}
+		bridge, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		for _, link := range append(all, bridge) {
+			if link != bridge && link.Attrs().MasterIndex != bridge.Attrs().Index {
+				continue
+			}
+			if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+				return fmt.Errorf("removing link %s: %w", link.Attrs().Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// removeIdle removes a folder as far as it holds nothing but folders and sockets on which nobody listens.
+func removeIdle(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		inner := filepath.Join(path, e.Name())
+		switch {
+		case e.IsDir():
+			err = removeIdle(inner)
+		case e.Type() == fs.ModeSocket && !listens(inner):
+			err = os.Remove(inner)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := unix.Rmdir(path); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
+		return fmt.Errorf("removing %s: %w", path, err)
+	}
+	return nil
+}
+
+func listens(socket string) bool {
+	connection, err := net.DialTimeout("unix", socket, time.Second) //nolint:noctx // it ends at once, whoever is there
+	if err != nil {
+		return false
+	}
+	_ = connection.Close()
+	return true
 }
 
 func iptables(table string, args ...string) (string, error) {
@@ -155,8 +229,12 @@ func removeRules() error {
 }
 
 func ofEngine(rule string) bool {
-	return strings.Contains(rule, "DOCKER") || strings.Contains(rule, "docker0") || strings.Contains(rule, " br-")
+	return strings.Contains(rule, "DOCKER") || strings.Contains(rule, "docker0") || strings.Contains(rule, " br-") || hairpin.MatchString(rule)
 }
+
+// hairpin is the rule for a container that calls its own published port: an engine that is killed leaves it, and it
+// names nothing but addresses.
+var hairpin = regexp.MustCompile(`^-A POSTROUTING -s 172\.(1[6-9]|2\d|3[01])\.\d+\.\d+/32 -d 172\.\S+/32 -p tcp -m tcp --dport 6443 -j MASQUERADE$`)
 
 // closeWayOut refuses whatever a container sends towards the outside.
 func closeWayOut() error {

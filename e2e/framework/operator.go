@@ -12,6 +12,7 @@ import (
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -60,8 +61,18 @@ func (e *Env) InstallOperator(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return e.WaitDeployment(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: OperatorDeployment})
+	if err := e.WaitDeployment(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: OperatorDeployment}); err != nil {
+		return err
+	}
+	// The webhook fails open: until the API server reaches the pods, it accepts what the webhook would refuse.
+	return e.WaitFor(ctx, "the webhook to be asked", func(ctx context.Context) (bool, string, error) {
+		err := e.Client.Create(ctx, unknownVersion(), client.DryRunAll)
+		return apierrors.IsInvalid(err), fmt.Sprintf("a mesh of an unknown version: %v", err), nil
+	})
 }
+
+// unknownVersion is what nothing but the webhook refuses.
+func unknownVersion() *v1alpha1.MeshInstallation { return Mesh("probe", "1.29.99") }
 
 // Manifests are the objects of a kustomization, in the order in which they can be applied.
 func Manifests(dir string) ([]*unstructured.Unstructured, error) {
@@ -162,7 +173,7 @@ func (e *Env) WithoutWebhook(ctx context.Context) (restore func() error, err err
 	}
 	// The API server learns of it a moment later: what only the webhook refuses must pass first.
 	err = e.WaitFor(ctx, "the webhook not to be asked any more", func(ctx context.Context) (bool, string, error) {
-		err := e.Client.Create(ctx, Mesh("probe", "1.29.99"), client.DryRunAll)
+		err := e.Client.Create(ctx, unknownVersion(), client.DryRunAll)
 		return err == nil, "", err
 	})
 	if err != nil {

@@ -32,12 +32,12 @@ func (e *Env) KubectlProgram(ctx context.Context) (string, error) {
 }
 
 // KubectlApply runs kubectl apply with a manifest on standard input.
-func (e *Env) KubectlApply(ctx context.Context, manifest string) (string, error) {
+func (e *Env) KubectlApply(ctx context.Context, manifest string, flags ...string) (string, error) {
 	program, err := e.KubectlProgram(ctx)
 	if err != nil {
 		return "", err
 	}
-	return e.run(ctx, program, strings.NewReader(manifest), []string{"apply", "-f", "-"})
+	return e.run(ctx, program, strings.NewReader(manifest), append([]string{"apply", "-f", "-"}, flags...))
 }
 
 // Istioctl runs the real istioctl against the cluster.

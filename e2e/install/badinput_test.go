@@ -59,9 +59,10 @@ func TestBadInputIsRefused(t *testing.T) {
 	}
 }
 
+// refused asks the API server for all it would say of a manifest: one that it accepts all the same is not kept.
 func refused(t *testing.T, manifest string, want ...string) {
 	t.Helper()
-	out, err := env.KubectlApply(t.Context(), manifest)
+	out, err := env.KubectlApply(t.Context(), manifest, "--dry-run=server")
 	if err == nil {
 		t.Fatalf("accepted:\n%s\n%s", manifest, out)
 	}
