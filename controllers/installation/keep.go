@@ -225,15 +225,19 @@ func (r *Reconciler) freeze(ctx context.Context, s *scope, request render.Reques
 	return outcome{}, nil
 }
 
-// applySingletons applies what exists once in a cluster, or looks at it when the mesh is paused. The default revision and the tags point to istiod, so that they
-// come when it serves; those that are there already are kept in any case.
+// applySingletons applies what exists once in a cluster, or looks at it when the mesh is paused. The default revision and the
+// tags point to istiod, so that they come when it serves; those that are there already are kept in any case.
 func (r *Reconciler) applySingletons(ctx context.Context, s *scope, wanted *rendering) (apply.Result, error) {
 	phases := []apply.Phase{{Objects: wanted.crds, Shared: true}, {Objects: wanted.base}}
 	pointed := slices.ContainsFunc(s.mesh.Status.Inventory, func(i v1alpha1.InventoryItem) bool {
 		return i.Kind == "MutatingWebhookConfiguration" || i.Kind == "ValidatingWebhookConfiguration"
 	})
 	if s.serving() || pointed {
-		phases = append(phases, apply.Phase{Objects: wanted.pointers})
+		pointers, err := wanted.pointers()
+		if err != nil {
+			return apply.Result{Inventory: s.mesh.Status.Inventory}, err
+		}
+		phases = append(phases, apply.Phase{Objects: pointers})
 	}
 	result, err := r.Applier.Apply(ctx, apply.Request{
 		Manager: v1alpha1.ManagerInstallation, Mesh: s.mesh.Name, Phases: phases, Inventory: s.mesh.Status.Inventory,

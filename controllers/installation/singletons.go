@@ -24,8 +24,10 @@ type singletons struct {
 }
 
 type rendering struct {
-	key                  string
-	crds, base, pointers []apply.Wanted
+	key        string
+	crds, base []apply.Wanted
+	// pointers are the default revision and the tags, rendered when they are needed first: when istiod serves.
+	pointers func() ([]apply.Wanted, error)
 
 	mu      sync.Mutex
 	request render.Request
@@ -96,14 +98,20 @@ func renderAll(request render.Request, mesh *v1alpha1.MeshInstallation, tags []s
 	if err != nil {
 		return nil, err
 	}
-	if out.base, err = apply.Want(base); err != nil {
-		return nil, err
-	}
+	out.base, err = apply.Want(base)
+	leave := mesh.Spec.DefaultRevision == v1alpha1.DefaultRevisionLeave
+	out.pointers = sync.OnceValues(func() ([]apply.Wanted, error) { return renderPointers(request, leave, tags) })
+	return out, err
+}
+
+func renderPointers(request render.Request, leave bool, tags []string) ([]apply.Wanted, error) {
 	var pointers []*unstructured.Unstructured
-	if mesh.Spec.DefaultRevision != v1alpha1.DefaultRevisionLeave {
-		if pointers, err = render.DefaultRevision(request); err != nil {
+	if !leave {
+		objects, err := render.DefaultRevision(request)
+		if err != nil {
 			return nil, err
 		}
+		pointers = objects
 	}
 	for _, tag := range tags {
 		objects, err := render.Tag(request, tag)
@@ -113,8 +121,7 @@ func renderAll(request render.Request, mesh *v1alpha1.MeshInstallation, tags []s
 		pointers = append(pointers, objects...)
 	}
 	slices.SortStableFunc(pointers, func(a, b *unstructured.Unstructured) int { return strings.Compare(a.GetKind(), b.GetKind()) })
-	out.pointers, err = apply.Want(pointers)
-	return out, err
+	return apply.Want(pointers)
 }
 
 // crd is the content of one CRD, rendered again when it was let go.

@@ -137,26 +137,27 @@ func (r *Reconciler) keep(ctx context.Context, revision *v1alpha1.MeshRevision, 
 	return ctrl.Result{}, applyErr
 }
 
-// phasesOf sorts the objects of a control plane: what istiod needs, istiod itself, and its webhooks once it serves, so that
-// no pod is refused for a webhook without a server.
+// phasesOf sorts the objects of a control plane: what istiod reads, istiod itself, and its webhooks once it serves, so that
+// no pod is refused for a webhook without a server. Its rights are bound while its pod starts: for a binding, the API server
+// compares every rule, which takes longer than all the rest.
 func phasesOf(revision *v1alpha1.MeshRevision) ([]apply.Phase, error) {
 	objects, err := render.Unpack(revision.Spec.Objects)
 	if err != nil {
 		return nil, fmt.Errorf("spec.objects: %w", err)
 	}
-	var needs, workload, webhooks []*unstructured.Unstructured
+	var reads, workload, webhooks []*unstructured.Unstructured
 	for _, o := range objects {
 		switch o.GetKind() {
-		case "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget":
+		case "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ClusterRoleBinding", "RoleBinding":
 			workload = append(workload, o)
 		case "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration":
 			webhooks = append(webhooks, o)
 		default:
-			needs = append(needs, o)
+			reads = append(reads, o)
 		}
 	}
 	phases := []apply.Phase{{}, {Await: true}, {Confirmed: true}}
-	for i, group := range [][]*unstructured.Unstructured{needs, workload, webhooks} {
+	for i, group := range [][]*unstructured.Unstructured{reads, workload, webhooks} {
 		if phases[i].Objects, err = apply.Want(group); err != nil {
 			return nil, err
 		}
