@@ -120,7 +120,7 @@ func (w *world) operate(t *testing.T, interrupt func(die func()) func(*http.Requ
 			one, die := context.WithCancel(all)
 			config := rest.CopyConfig(w.config)
 			if interrupt != nil {
-				see := interrupt(die)
+				see := interrupt(die) //nolint:bodyclose // it makes a function, no response
 				config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 					return roundTripper(func(r *http.Request) (*http.Response, error) { return see(r, next) })
 				})
