@@ -45,9 +45,10 @@ test-e2e: bundles ## Tests on a real cluster
 .PHONY: test-matrix
 test-matrix: bundles ## Install each Istio on the other Kubernetes versions (MATRIX=...)
 	set -e; for version in $(MATRIX); do \
-		MESHWRIGHT_KUBERNETES=$$version $(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m -run TestInstallEachVersion ./e2e/install; \
 		$(CLUSTER) down --name e2e; \
+		MESHWRIGHT_KUBERNETES=$$version $(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m -run TestInstallEachVersion ./e2e/install; \
 	done
+	$(CLUSTER) down --name e2e
 
 .PHONY: bench
 bench: bundles ## Measure on a real cluster and write docs/benchmarks.md

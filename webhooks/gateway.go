@@ -7,6 +7,7 @@ import (
 	"context"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -33,17 +34,18 @@ func (w *gateway) ValidateDelete(context.Context, *v1alpha1.MeshGateway) (admiss
 }
 
 func (w *gateway) validate(ctx context.Context, g *v1alpha1.MeshGateway) (admission.Warnings, error) {
-	known, err := w.Facts.Gather(ctx, g.Spec.Mesh)
+	errs, warnings, err := w.judge(ctx, g.Spec.Mesh, func(reader client.Reader, known validate.Facts) (field.ErrorList, []string, error) {
+		mesh := &v1alpha1.MeshInstallation{}
+		if err := reader.Get(ctx, client.ObjectKey{Name: g.Spec.Mesh}, mesh); apierrors.IsNotFound(err) {
+			mesh = nil
+		} else if err != nil {
+			return nil, nil, err
+		}
+		errs, warnings := validate.Gateway(g, mesh, known)
+		return errs, warnings, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	known.KnownValues = w.Facts.KnownValues(ctx)
-	mesh := &v1alpha1.MeshInstallation{}
-	if err := w.Reader.Get(ctx, client.ObjectKey{Name: g.Spec.Mesh}, mesh); apierrors.IsNotFound(err) {
-		mesh = nil
-	} else if err != nil {
-		return nil, err
-	}
-	errs, warnings := validate.Gateway(g, mesh, known)
 	return warnings, invalid("MeshGateway", g.Name, errs)
 }

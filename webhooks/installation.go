@@ -10,6 +10,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -32,12 +34,13 @@ func (w *installation) ValidateUpdate(ctx context.Context, _, m *v1alpha1.MeshIn
 }
 
 func (w *installation) validate(ctx context.Context, m *v1alpha1.MeshInstallation) (admission.Warnings, error) {
-	known, err := w.Facts.Gather(ctx, m.Name)
+	errs, warnings, err := w.judge(ctx, m.Name, func(_ client.Reader, known validate.Facts) (field.ErrorList, []string, error) {
+		errs, warnings := validate.Installation(m, known)
+		return errs, warnings, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	known.KnownValues = w.Facts.KnownValues(ctx)
-	errs, warnings := validate.Installation(m, known)
 	return warnings, invalid("MeshInstallation", m.Name, errs)
 }
 

@@ -6,23 +6,45 @@
 package webhooks
 
 import (
+	"context"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/facts"
+	"github.com/meshwright/meshwright/operator/validate"
 )
 
 // Dependencies are what the webhooks ask.
 type Dependencies struct {
-	Reader client.Reader
-	Facts  *facts.Gatherer
-	Index  *dataplane.Index
+	// Reader reads from caches, Live from the API server.
+	Reader, Live client.Reader
+	Facts        *facts.Gatherer
+	Index        *dataplane.Index
+}
+
+// judge applies rules to what the caches know of a mesh. Before anything is refused, the API server itself is asked: what was
+// removed a moment ago must not stand in the way.
+func (d Dependencies) judge(
+	ctx context.Context, mesh string, rules func(client.Reader, validate.Facts) (field.ErrorList, []string, error),
+) (errs field.ErrorList, warnings admission.Warnings, err error) {
+	for _, reader := range []client.Reader{d.Reader, d.Live} {
+		known, err := d.Facts.Gather(ctx, reader, mesh)
+		if err != nil {
+			return nil, nil, err
+		}
+		known.KnownValues = d.Facts.KnownValues(ctx)
+		if errs, warnings, err = rules(reader, known); err != nil || len(errs) == 0 {
+			return nil, warnings, err
+		}
+	}
+	return errs, warnings, nil
 }
 
 // SetupWithManager registers every webhook with the manager's server.

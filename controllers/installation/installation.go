@@ -174,7 +174,7 @@ func (r *Reconciler) tell(ctx context.Context, s *scope, out outcome, err error)
 
 // gather reads what is there, all from caches.
 func (r *Reconciler) gather(ctx context.Context, s *scope) (validate.Facts, error) {
-	known, err := r.Facts.Gather(ctx, s.mesh.Name)
+	known, err := r.Facts.Gather(ctx, r.Client, s.mesh.Name)
 	if err != nil {
 		return known, err
 	}

@@ -25,8 +25,6 @@ import (
 
 // Gatherer gathers facts.
 type Gatherer struct {
-	// Reader reads the kinds of Meshwright, from a cache.
-	Reader    client.Reader
 	Library   *istio.Library
 	Catalogue istio.Catalogue
 	// Kubernetes is the cluster's version, as of the start of the operator.
@@ -34,14 +32,14 @@ type Gatherer struct {
 	Clock      clock.PassiveClock
 }
 
-// Gather gathers the facts about the installation of a name, which need not exist.
-func (g *Gatherer) Gather(ctx context.Context, mesh string) (validate.Facts, error) {
+// Gather gathers the facts about the installation of a name, which need not exist, from a cache or from the API server.
+func (g *Gatherer) Gather(ctx context.Context, reader client.Reader, mesh string) (validate.Facts, error) {
 	var installations v1alpha1.MeshInstallationList
-	if err := g.Reader.List(ctx, &installations); err != nil {
+	if err := reader.List(ctx, &installations); err != nil {
 		return validate.Facts{}, err
 	}
 	var gateways v1alpha1.MeshGatewayList
-	err := g.Reader.List(ctx, &gateways)
+	err := reader.List(ctx, &gateways)
 	if err != nil {
 		return validate.Facts{}, err
 	}
@@ -53,10 +51,10 @@ func (g *Gatherer) Gather(ctx context.Context, mesh string) (validate.Facts, err
 		Installations: installations.Items,
 		Gateways:      gateways.Items,
 	}
-	if out.TagUsers, err = tagUsers(ctx, g.Reader); err != nil {
+	if out.TagUsers, err = tagUsers(ctx, reader); err != nil {
 		return out, err
 	}
-	revision, err := RevisionOf(ctx, g.Reader, mesh)
+	revision, err := RevisionOf(ctx, reader, mesh)
 	if err != nil {
 		return out, err
 	}

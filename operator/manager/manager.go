@@ -224,7 +224,7 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 	return &parts{
 		owned: owned, index: index, proxies: proxies, library: library, kubernetes: kubernetes, namespace: o.Namespace,
 		gatherer: &facts.Gatherer{
-			Reader: mgr.GetClient(), Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{},
+			Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{},
 		},
 	}, nil
 }
@@ -311,5 +311,5 @@ func (p *parts) addWebhooks(ctx context.Context, mgr ctrl.Manager, keeper *certs
 	if err := mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()); err != nil {
 		return err
 	}
-	return webhooks.SetupWithManager(mgr, webhooks.Dependencies{Reader: mgr.GetClient(), Facts: p.gatherer, Index: p.index})
+	return webhooks.SetupWithManager(mgr, webhooks.Dependencies{Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Facts: p.gatherer, Index: p.index})
 }
