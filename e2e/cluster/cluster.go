@@ -158,7 +158,12 @@ func create(ctx context.Context, o Options, e *engine, source ImageSource, dir s
 	}
 	c := &Cluster{record: r, dir: dir, engine: e, provider: newProvider(o.Progress), progress: o.Progress}
 	if err := c.createNodes(ctx); err != nil {
-		return nil, errors.Join(err, remove(context.WithoutCancel(ctx), o.Name, e, o.Progress))
+		ctx := context.WithoutCancel(ctx)
+		logs := filepath.Join(os.TempDir(), "meshwright-"+o.Name+"-logs")
+		if logsErr := c.Logs(ctx, logs); logsErr == nil {
+			err = fmt.Errorf("%w; the logs of its node: %s", err, logs)
+		}
+		return nil, errors.Join(err, remove(ctx, o.Name, e, o.Progress))
 	}
 	r.Ready = true
 	return c, r.write()

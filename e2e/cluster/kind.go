@@ -68,6 +68,7 @@ func (c *Cluster) createNodes(ctx context.Context) (err error) {
 		kind.CreateWithNodeImage(c.record.NodeImage),
 		kind.CreateWithKubeconfigPath(c.Kubeconfig()),
 		kind.CreateWithWaitForReady(2*time.Minute),
+		kind.CreateWithRetain(true), // until its logs are collected
 		kind.CreateWithDisplayUsage(false),
 		kind.CreateWithDisplaySalutation(false),
 	)
@@ -88,9 +89,9 @@ func (c *Cluster) config() (*v1alpha4.Cluster, error) {
 	if err := os.WriteFile(filepath.Join(audit, "policy.yaml"), []byte(auditPolicy), 0o644); err != nil {
 		return nil, err
 	}
-	patch, err := auditPatch(c.record.Kubernetes)
+	version, err := semver.NewVersion(c.record.Kubernetes)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("version of Kubernetes %q: %w", c.record.Kubernetes, err)
 	}
 	node := v1alpha4.Node{
 		Role:        v1alpha4.ControlPlaneRole,
@@ -101,7 +102,10 @@ func (c *Cluster) config() (*v1alpha4.Cluster, error) {
 		Networking: v1alpha4.Networking{
 			APIServerAddress: "127.0.0.1", IPFamily: v1alpha4.IPv4Family, PodSubnet: c.record.podNetwork(), ServiceSubnet: "10.96.0.0/16",
 		},
-		KubeadmConfigPatches: []string{patch},
+		KubeadmConfigPatches: []string{auditPatch(version)},
+	}
+	if version.Minor() >= 35 {
+		config.KubeadmConfigPatches = append(config.KubeadmConfigPatches, oldCgroups)
 	}
 	if c.record.Source == ImagesBuild {
 		network := filepath.Join(c.dir, "network.conflist")
@@ -118,14 +122,10 @@ func (c *Cluster) config() (*v1alpha4.Cluster, error) {
 
 // auditPatch makes the API server write its audit log. kind writes kubeadm's v1beta3 below Kubernetes 1.36, where arguments
 // are a map, and v1beta4 from there on, where they are a list.
-func auditPatch(kubernetes string) (string, error) {
-	v, err := semver.NewVersion(kubernetes)
-	if err != nil {
-		return "", fmt.Errorf("version of Kubernetes %q: %w", kubernetes, err)
-	}
+func auditPatch(kubernetes *semver.Version) string {
 	// One file, never rotated in the life of a test cluster: those who count requests read on where they were.
 	args := `{audit-policy-file: /audit/policy.yaml, audit-log-path: /audit/audit.log, audit-log-maxsize: "100000"}`
-	if v.Minor() >= 36 {
+	if kubernetes.Minor() >= 36 {
 		args = `[{name: audit-policy-file, value: /audit/policy.yaml}, {name: audit-log-path, value: /audit/audit.log},
     {name: audit-log-maxsize, value: "100000"}]`
 	}
@@ -133,8 +133,13 @@ func auditPatch(kubernetes string) (string, error) {
 apiServer:
   extraArgs: ` + args + `
   extraVolumes: [{name: audit, hostPath: /audit, mountPath: /audit, readOnly: false, pathType: DirectoryOrCreate}]
-`, nil
+`
 }
+
+// oldCgroups lets the kubelet start on a machine with version 1 of cgroups, which it refuses from Kubernetes 1.35 on.
+const oldCgroups = `kind: KubeletConfiguration
+failCgroupV1: false
+`
 
 // settled waits until pods can be created and names be resolved: a node that is Ready proves neither.
 func (c *Cluster) settled(ctx context.Context) error {
