@@ -22,7 +22,7 @@ demo: bundles ## A real cluster, the operator, one mesh, 100 requests over mTLS
 
 .PHONY: test
 test: test-unit test-api test-e2e ## Everything that a fresh machine can prove, the real cluster included
-	$(CLUSTER) down --name e2e
+	@$(CLUSTER) down --name e2e
 
 .PHONY: test-unit
 test-unit: bundles ## Tests without a server
@@ -39,8 +39,9 @@ API_PACKAGES = $(addprefix ./,$(sort $(dir $(wildcard operator/*/*_api_test.go o
 	controllers/*/*_api_test.go webhooks/*_api_test.go webhooks/*/*_api_test.go config/*_api_test.go hack/*/*_api_test.go))))
 
 .PHONY: test-e2e
-test-e2e: bundles ## Tests on a real cluster
-	MESHWRIGHT_CLUSTER=1 $(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m ./e2e/...
+test-e2e: bundles ## Tests on a real cluster, made anew (it stays for a look when one fails)
+	$(CLUSTER) down --name e2e
+	$(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m ./e2e/...
 
 .PHONY: test-matrix
 test-matrix: bundles ## Install each Istio on the other Kubernetes versions (MATRIX=...)
@@ -53,10 +54,12 @@ test-matrix: bundles ## Install each Istio on the other Kubernetes versions (MAT
 .PHONY: bench
 bench: bundles ## Measure on a real cluster and write docs/benchmarks.md
 	$(GO) run ./e2e/bench
+	$(CLUSTER) down --name bench
 
 .PHONY: docs
 docs: bundles ## Write docs/what-you-see.md from a real run
 	$(GO) run ./e2e/transcript
+	$(CLUSTER) down --name docs
 
 .PHONY: bundles
 bundles: ## Istio's charts, from its Go modules (nothing to do when they are current)

@@ -7,14 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -33,12 +31,6 @@ const (
 	rowDeployed      = "from the first request until istiod's Deployment is created"
 	rowNoop          = "requests for a reconcile that changes nothing"
 	rowNoopWrites    = "writes of a reconcile that changes nothing"
-)
-
-// churnPods is how many injected pods come and go; restPods is how many pods the memory per pod is measured with.
-const (
-	churnPods = 300
-	restPods  = 3000
 )
 
 type bench struct {
@@ -75,10 +67,17 @@ func (b *bench) install(ctx context.Context) error {
 	if b.deployed, err = untilDeployed(events, events[applied].Received); err != nil {
 		return err
 	}
+	watches := 0
+	for _, e := range events {
+		if e.Verb == "watch" && e.User.Username == framework.OperatorUser && strings.Contains(e.RequestURI, "sendInitialEvents=true") {
+			watches++
+		}
+	}
 	events = slices.DeleteFunc(events, func(e framework.AuditEvent) bool { return !framework.OperatorRequests(e) })
 	b.installed, b.installedWrites = len(events), writes(events)
 	b.report.add(rowInstall, "< 80", strconv.Itoa(b.installed))
 	b.report.add(rowInstallWrites, "", strconv.Itoa(b.installedWrites))
+	b.report.add("watches that the first install in an operator's life opens, and keeps", "", strconv.Itoa(watches))
 	b.report.add(rowDeployed, "< 0.5 s", b.deployed.Round(time.Millisecond).String())
 	return nil
 }
@@ -130,6 +129,54 @@ func (b *bench) noop(ctx context.Context) error {
 	return nil
 }
 
+// drift changes and removes what the operator keeps, as a person would, and measures how long each stays so.
+func (b *bench) drift(ctx context.Context) error {
+	audit, err := b.env.Audit(ctx)
+	if err != nil {
+		return err
+	}
+	drifts := []struct {
+		resource, name string
+		kubectl        []string
+	}{
+		{"services", "istiod-1-29-1", []string{"-n", "istio-system", "delete", "service/istiod-1-29-1"}},
+		{"deployments", "istiod-1-29-1", []string{"-n", "istio-system", "label", "deployment/istiod-1-29-1", "release=other", "--overwrite"}},
+		{"mutatingwebhookconfigurations", "istio-revision-tag-default", []string{"delete", "mutatingwebhookconfiguration/istio-revision-tag-default"}},
+		{"clusterroles", "istiod-clusterrole-1-29-1-istio-system", []string{"delete", "clusterrole/istiod-clusterrole-1-29-1-istio-system"}},
+	}
+	for _, d := range drifts {
+		if _, err := b.env.Kubectl(ctx, d.kubectl...); err != nil {
+			return err
+		}
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	events, err := audit.Stop(ctx, framework.AuditEvent.Write)
+	if err != nil {
+		return err
+	}
+	longest := time.Duration(0)
+	for _, d := range drifts {
+		var since time.Time
+		corrected := false
+		for _, e := range events {
+			switch {
+			case corrected || e.ObjectRef.Resource != d.resource || e.ObjectRef.Name != d.name || e.ObjectRef.Subresource != "":
+			case e.User.Username == framework.OperatorUser && !since.IsZero():
+				longest, corrected = max(longest, e.Received.Sub(since)), true
+			case e.User.Username != framework.OperatorUser && since.IsZero():
+				since = e.Received
+			}
+		}
+		if !corrected {
+			return fmt.Errorf("%s %s was not corrected", d.resource, d.name)
+		}
+	}
+	b.report.add(fmt.Sprintf("the longest of %d drifts, from its request to that of its correction", len(drifts)), "< 2 s", longest.Round(time.Millisecond).String())
+	return nil
+}
+
 // markers are one object of each controller that keeps some; settle deletes them, and they come back.
 var markers = map[string]string{"mutatingwebhookconfigurations": "istio-revision-tag-default", "horizontalpodautoscalers": "istiod-1-29-1"}
 
@@ -152,136 +199,6 @@ func (b *bench) settle(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// podChurn creates injected pods that no node takes, and deletes them again.
-func (b *bench) podChurn(ctx context.Context) error {
-	const namespace = "churn"
-	if err := b.enrolled(ctx, namespace); err != nil {
-		return err
-	}
-	audit, err := b.env.Audit(ctx)
-	if err != nil {
-		return err
-	}
-	if err := b.createPods(ctx, namespace, churnPods); err != nil {
-		return err
-	}
-	var injected corev1.PodList
-	if err := b.env.Client.List(ctx, &injected, client.InNamespace(namespace)); err != nil {
-		return err
-	}
-	for _, pod := range injected.Items {
-		if len(pod.Spec.InitContainers)+len(pod.Spec.Containers) < 2 {
-			return fmt.Errorf("pod %s was not injected", pod.Name)
-		}
-	}
-	if err := b.env.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), client.GracePeriodSeconds(0)); err != nil {
-		return err
-	}
-	if err := b.env.WaitFor(ctx, "all pods to be gone", func(ctx context.Context) (bool, string, error) {
-		var left corev1.PodList
-		err := b.env.Client.List(ctx, &left, client.InNamespace(namespace))
-		return len(left.Items) == 0, fmt.Sprint(len(left.Items), " left"), err
-	}); err != nil {
-		return err
-	}
-	events, err := audit.Stop(ctx, framework.OperatorRequests)
-	if err != nil {
-		return err
-	}
-	counts := slices.DeleteFunc(slices.Clone(events), func(e framework.AuditEvent) bool {
-		return e.ObjectRef.Resource != "meshinstallations" || e.ObjectRef.Subresource != "status"
-	})
-	b.report.add(fmt.Sprintf("requests while %d injected pods were created and deleted", churnPods), "0", strconv.Itoa(len(events)-len(counts)))
-	b.report.add("coalesced writes of the counts meanwhile", "", strconv.Itoa(len(counts)))
-	return b.deleteNamespace(ctx, namespace)
-}
-
-// enrolled makes a namespace whose pods get sidecars.
-func (b *bench) enrolled(ctx context.Context, name string) error {
-	if err := b.env.Namespace(ctx, name, map[string]string{framework.EnrollLabel: "default"}); err != nil {
-		return err
-	}
-	return b.env.WaitFor(ctx, name+" to be enrolled", b.env.NamespaceHasLabel(name, "istio.io/rev", "1-29-1"))
-}
-
-func (b *bench) createPods(ctx context.Context, namespace string, count int) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(8)
-	for i := range count {
-		group.Go(func() error {
-			return b.env.Client.Create(ctx, &corev1.Pod{
-				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("pod-%05d", i)},
-				Spec: corev1.PodSpec{
-					NodeSelector: map[string]string{"example.com/no-such-node": "true"},
-					Containers:   []corev1.Container{{Name: "app", Image: framework.EchoImage}},
-				},
-			})
-		})
-	}
-	return group.Wait()
-}
-
-func (b *bench) deleteNamespace(ctx context.Context, name string) error {
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if err := b.env.Client.Delete(ctx, ns); err != nil {
-		return err
-	}
-	return b.env.WaitGone(ctx, ns)
-}
-
-// resident is the least that the leading replica holds during a little more than two minutes: Go collects every two minutes at
-// the latest, and gives memory back when it has time.
-func (b *bench) resident(ctx context.Context) (least int64, err error) {
-	const long, pace = 130 * time.Second, 5 * time.Second
-	end := b.env.Progress.Begin("measuring memory at rest", long)
-	defer func() { end(err) }()
-	least = math.MaxInt64
-	for range long / pace {
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(pace):
-		}
-		now, err := b.env.OperatorResident(ctx)
-		if err != nil {
-			return 0, err
-		}
-		least = min(least, now)
-	}
-	return least, nil
-}
-
-// memory reads what the leading replica holds with a small mesh, and what further pods add to it.
-func (b *bench) memory(ctx context.Context) error {
-	before, err := b.resident(ctx)
-	if err != nil {
-		return err
-	}
-	b.report.add("resident memory of the operator at rest, with a small mesh", "< 60 MB", fmt.Sprintf("%.0f MB", float64(before)/1e6))
-	const namespace = "rest"
-	if err := b.enrolled(ctx, namespace); err != nil {
-		return err
-	}
-	if err := b.createPods(ctx, namespace, restPods); err != nil {
-		return err
-	}
-	counted := fmt.Sprintf("/%d", restPods)
-	if err := b.env.WaitFor(ctx, "all pods to be counted", func(ctx context.Context) (bool, string, error) {
-		var mesh v1alpha1.MeshInstallation
-		err := b.env.Client.Get(ctx, client.ObjectKey{Name: "default"}, &mesh)
-		return strings.HasSuffix(mesh.Status.DataPlane.Summary, counted), mesh.Status.DataPlane.Summary, err
-	}); err != nil {
-		return err
-	}
-	after, err := b.resident(ctx)
-	if err != nil {
-		return err
-	}
-	perPod := float64(after-before) / restPods
-	b.report.add(fmt.Sprintf("resident memory for each of %d further pods", restPods), "< 0.5 KB", fmt.Sprintf("%.2f KB", perPod/1e3))
-	return b.deleteNamespace(ctx, namespace)
 }
 
 func (b *bench) removeOurs(ctx context.Context) error { return b.env.Remove(ctx, "default") }

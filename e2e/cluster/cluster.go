@@ -76,7 +76,11 @@ func up(ctx context.Context, o Options, store *artifact.Store) (*Cluster, error)
 		return nil, err
 	}
 	if e.mode == EnginePrivate {
-		if err := preflight(ctx, o, dir); err != nil {
+		there, err := readRecord(o.Name)
+		if err != nil {
+			return nil, err
+		}
+		if err := preflight(ctx, o, dir, there != nil && there.Ready); err != nil {
 			return nil, err
 		}
 	}
@@ -139,6 +143,10 @@ func create(ctx context.Context, o Options, e *engine, source ImageSource, dir s
 	if err := e.use(); err != nil {
 		return nil, err
 	}
+	earlier, err := readRecord(o.Name)
+	if err != nil {
+		return nil, err
+	}
 	if err := remove(ctx, o.Name, e, o.Progress); err != nil {
 		return nil, fmt.Errorf("clearing an earlier cluster of that name: %w", err)
 	}
@@ -150,6 +158,13 @@ func create(ctx context.Context, o Options, e *engine, source ImageSource, dir s
 		return nil, fmt.Errorf("%d clusters are up already: take one down", len(all))
 	}
 	r := &record{Name: o.Name, Kubernetes: o.Kubernetes, Engine: e.mode, Source: source, Slot: freeSlot(all)}
+	if err := store.Preflight(ctx, imagesOf(o, source)...); err != nil { // before the node image is built, which takes minutes
+		return nil, err
+	}
+	if r.Network, err = e.lacksNetwork(ctx); err != nil {
+		return nil, err
+	}
+	r.Network = r.Network || earlier != nil && earlier.Network
 	if r.NodeImage, err = e.nodeImage(ctx, o, source, store); err != nil {
 		return nil, err
 	}
@@ -226,9 +241,19 @@ func Down(ctx context.Context, name string) error {
 			return err
 		}
 		for _, other := range all {
-			if other.Engine != EngineHost {
+			if other.Engine != r.Engine {
+				continue
+			}
+			if r.Network { // who is taken down last removes it
+				other.Network = true
+				return other.write()
+			}
+			if e.mode == EngineHost || e.answers(ctx) {
 				return nil
 			}
+		}
+		if e.mode == EngineHost && r.Network {
+			return e.run(ctx, "network", "rm", kindNetwork)
 		}
 		return e.stop(ctx)
 	})

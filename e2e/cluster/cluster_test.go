@@ -161,10 +161,28 @@ func TestRemedies(t *testing.T) {
 	} {
 		m := enough
 		change(&m)
-		err := m.fits("/somewhere")
+		err := m.fits("/somewhere", false)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%+v: %v, want %q", m, err, want)
 		}
+	}
+}
+
+// A cluster that is up has what it needs: what it took of the machine does not stand in its own way.
+func TestRoomOfAClusterThatIsUp(t *testing.T) {
+	full := machine{os: "linux", root: true}
+	if err := full.fits("/somewhere", true); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMemoryOfAProcess(t *testing.T) {
+	resident, anonymous, err := memoryOf("Name:\tx\nVmRSS:\t   2048 kB\nRssAnon:\t     16 kB\nThreads:\t8\n")
+	if err != nil || resident != 2<<20 || anonymous != 16<<10 {
+		t.Errorf("%d %d %v", resident, anonymous, err)
+	}
+	if _, _, err := memoryOf("Name:\tx\n"); err == nil {
+		t.Error("no error where the kernel says nothing")
 	}
 }
 

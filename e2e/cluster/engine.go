@@ -72,6 +72,21 @@ func (e *engine) run(ctx context.Context, args ...string) error {
 	return nil
 }
 
+// kindNetwork is the network in which kind puts its nodes; it makes one where there is none, and leaves it.
+const kindNetwork = "kind"
+
+// lacksNetwork says whether the host's engine has no network of kind's yet. A private engine goes with all it has.
+func (e *engine) lacksNetwork(ctx context.Context) (bool, error) {
+	if e.mode == EnginePrivate {
+		return false, nil
+	}
+	out, err := e.docker(ctx, "network", "ls", "--quiet", "--filter", "name=^"+kindNetwork+"$").Output()
+	if err != nil {
+		return false, fmt.Errorf("docker network ls: %w", err)
+	}
+	return len(bytes.TrimSpace(out)) == 0, nil
+}
+
 func (e *engine) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

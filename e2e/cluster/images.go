@@ -74,14 +74,20 @@ func (e *engine) nodeImage(ctx context.Context, o Options, source ImageSource, s
 	return name, err
 }
 
-// ensureImages makes the cluster hold the images of Istio and those that are built from this source tree.
-func (c *Cluster) ensureImages(ctx context.Context, o Options, store *artifact.Store) error {
+// imagesOf are the images of Istio that are wanted, where they are built, and those that are built from this source tree.
+func imagesOf(o Options, source ImageSource) []artifact.Artifact {
 	wanted := slices.Clone(o.Images)
-	if c.record.Source == ImagesBuild {
+	if source == ImagesBuild {
 		for _, v := range o.Istio {
 			wanted = append(wanted, artifact.IstioImages(v)...)
 		}
 	}
+	return wanted
+}
+
+// ensureImages makes the cluster hold the images of Istio and those that are built from this source tree.
+func (c *Cluster) ensureImages(ctx context.Context, o Options, store *artifact.Store) error {
+	wanted := imagesOf(o, c.record.Source)
 	if err := store.Preflight(ctx, wanted...); err != nil {
 		return err
 	}

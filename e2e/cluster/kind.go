@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -212,30 +213,92 @@ func (c *Cluster) node() (nodes.Node, error) {
 	return all[0], nil
 }
 
-// RestartAPIServer ends the API server of the cluster, as an upgrade or a crash would, and waits until it answers again.
+// RestartAPIServer kills the API server of the cluster, as a crash would, and waits until it answers again.
 func (c *Cluster) RestartAPIServer(ctx context.Context) error {
-	n, err := c.node()
+	if err := c.Kill(ctx, "kube-apiserver"); err != nil {
+		return err
+	}
+	return c.settled(ctx)
+}
+
+// Kill sends SIGKILL to every process of the cluster that runs a program, by the name it was called with.
+func (c *Cluster) Kill(ctx context.Context, program string) error {
+	n, pids, err := c.processes(ctx, program)
 	if err != nil {
 		return err
+	}
+	if err := n.CommandContext(ctx, "kill", append([]string{"-9"}, pids...)...).Run(); err != nil {
+		return fmt.Errorf("killing %s: %w", program, err)
+	}
+	return nil
+}
+
+// Memory is what the kernel says of a process that runs a program in the cluster, in bytes; of several, that of the largest.
+func (c *Cluster) Memory(ctx context.Context, program string) (resident, anonymous int64, err error) {
+	n, pids, err := c.processes(ctx, program)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, pid := range pids {
+		var out strings.Builder
+		if err := n.CommandContext(ctx, "cat", "/proc/"+pid+"/status").SetStdout(&out).Run(); err != nil {
+			return 0, 0, fmt.Errorf("memory of %s: %w", program, err)
+		}
+		one, part, err := memoryOf(out.String())
+		if err != nil {
+			return 0, 0, fmt.Errorf("memory of %s: %w", program, err)
+		}
+		if one > resident {
+			resident, anonymous = one, part
+		}
+	}
+	return resident, anonymous, nil
+}
+
+// memoryOf reads VmRSS and RssAnon from a process's status, which gives them in units of 1024 bytes.
+func memoryOf(status string) (resident, anonymous int64, err error) {
+	for line := range strings.SplitSeq(status, "\n") {
+		fields := strings.Fields(line)
+		if len(fields) != 3 {
+			continue
+		}
+		switch fields[0] {
+		case "VmRSS:":
+			resident, err = strconv.ParseInt(fields[1], 10, 64)
+		case "RssAnon:":
+			anonymous, err = strconv.ParseInt(fields[1], 10, 64)
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	if resident == 0 || anonymous == 0 {
+		return 0, 0, fmt.Errorf("the kernel does not say: %q", status)
+	}
+	return resident << 10, anonymous << 10, nil
+}
+
+// processes are those of the cluster that run a program, by the name it was called with, and the node they run on.
+func (c *Cluster) processes(ctx context.Context, program string) (nodes.Node, []string, error) {
+	n, err := c.node()
+	if err != nil {
+		return nil, nil, err
 	}
 	var out strings.Builder
 	list := n.CommandContext(ctx, "sh", "-c", "for p in /proc/[0-9]*; do echo ${p#/proc/} $(tr '\\0' ' ' <$p/cmdline); done")
 	if err := list.SetStdout(&out).Run(); err != nil {
-		return fmt.Errorf("looking for the API server: %w", err)
+		return nil, nil, fmt.Errorf("looking for %s: %w", program, err)
 	}
-	pid := ""
+	var pids []string
 	for line := range strings.SplitSeq(out.String(), "\n") {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == "kube-apiserver" {
-			pid = fields[0]
+		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == program {
+			pids = append(pids, fields[0])
 		}
 	}
-	if pid == "" {
-		return fmt.Errorf("no API server runs in cluster %s", c.record.Name)
+	if len(pids) == 0 {
+		return nil, nil, fmt.Errorf("no %s runs in cluster %s", program, c.record.Name)
 	}
-	if err := n.CommandContext(ctx, "kill", "-9", pid).Run(); err != nil {
-		return fmt.Errorf("ending the API server: %w", err)
-	}
-	return c.settled(ctx)
+	return n, pids, nil
 }
 
 // Connect routes the pod networks of two clusters to each other.

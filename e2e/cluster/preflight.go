@@ -35,7 +35,12 @@ var hostFiles = []struct{ file, pkg string }{
 	{"/usr/lib/cni/ptp", "containernetworking-plugins"},
 	{"/usr/sbin/xtables-nft-multi", "iptables"},
 	{"/bin/busybox", "busybox-static"},
-	{"/usr/bin/python3", "python3"},
+}
+
+// hostCommands are what the same is needed of, wherever it was installed to.
+var hostCommands = []struct{ command, pkg string }{
+	{"python3", "python3"},
+	{"pip3", "python3-pip"},
 }
 
 func missingPackages() []string {
@@ -43,6 +48,11 @@ func missingPackages() []string {
 	for _, f := range hostFiles {
 		if _, err := os.Stat(f.file); err != nil && !slices.Contains(out, f.pkg) {
 			out = append(out, f.pkg)
+		}
+	}
+	for _, c := range hostCommands {
+		if _, err := exec.LookPath(c.command); err != nil {
+			out = append(out, c.pkg)
 		}
 	}
 	return out
@@ -67,8 +77,8 @@ func lookAtMachine(dir string) (machine, error) {
 	return m, errors.Join(memory, disk)
 }
 
-// fits says what stands in the way of a cluster whose state is in dir, with its remedy.
-func (m machine) fits(dir string) error {
+// fits says what stands in the way of clusters here, with its remedy. One that is not up yet needs room in dir.
+func (m machine) fits(dir string, up bool) error {
 	switch {
 	case m.os != "linux":
 		return fmt.Errorf("clusters are started on Linux, this is %s: use a Linux machine, or kind by itself", m.os)
@@ -76,6 +86,8 @@ func (m machine) fits(dir string) error {
 		return errors.New("a private engine has to be started as root: use sudo, or start Docker and add --engine host")
 	case len(m.missing) > 0:
 		return fmt.Errorf("packages are missing: apt-get install %s, or add --install-packages", strings.Join(m.missing, " "))
+	case up:
+		return nil
 	case m.memory < needMemory:
 		return fmt.Errorf("%d MiB of memory are available and a cluster needs %d: stop something", m.memory>>20, needMemory>>20)
 	case m.disk < needDisk:
@@ -85,7 +97,7 @@ func (m machine) fits(dir string) error {
 }
 
 // preflight says at once what stands in the way of a cluster that is made here.
-func preflight(ctx context.Context, o Options, dir string) error {
+func preflight(ctx context.Context, o Options, dir string, up bool) error {
 	m, err := lookAtMachine(dir)
 	if err != nil {
 		return err
@@ -96,7 +108,7 @@ func preflight(ctx context.Context, o Options, dir string) error {
 		}
 		m.missing = missingPackages()
 	}
-	return m.fits(dir)
+	return m.fits(dir, up)
 }
 
 func install(ctx context.Context, o Options, packages []string) (err error) {

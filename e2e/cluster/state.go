@@ -38,6 +38,8 @@ type record struct {
 	// Slot numbers the clusters that are up side by side; their pod networks follow from it.
 	Slot  int  `json:"slot"`
 	Ready bool `json:"ready"`
+	// Network says that the host's engine got kind's network for this cluster, or for one that was taken down before it.
+	Network bool `json:"network,omitempty"`
 }
 
 func clusterDir(name string) (string, error) {

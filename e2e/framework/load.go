@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -97,6 +98,14 @@ func (e *Env) StartLoad(ctx context.Context, load Load) error {
 				},
 			}},
 		},
+	}
+	// One that an interrupted run left would be in the way.
+	if err := e.Client.Delete(ctx, pod.DeepCopy(), client.GracePeriodSeconds(0)); err == nil {
+		if err := e.WaitGone(ctx, pod.DeepCopy()); err != nil {
+			return err
+		}
+	} else if !apierrors.IsNotFound(err) {
+		return err
 	}
 	return e.Client.Create(ctx, pod)
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,8 +22,9 @@ import (
 // LeaderElectionID is the name of the operator's lease.
 const LeaderElectionID = "meshwright"
 
-// OperatorResident is the resident memory, in bytes, of the replica that leads, as the kubelet measures it.
-func (e *Env) OperatorResident(ctx context.Context) (int64, error) {
+// OperatorMemory is what the replica of the operator that leads has in use, in bytes: its working set as the kubelet measures it
+// and kubectl top shows it.
+func (e *Env) OperatorMemory(ctx context.Context) (int64, error) {
 	var lease coordinationv1.Lease
 	if err := e.Client.Get(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: LeaderElectionID}, &lease); err != nil {
 		return 0, err
@@ -32,14 +34,14 @@ func (e *Env) OperatorResident(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	for _, pod := range pods.Items {
-		if lease.Spec.HolderIdentity != nil && len(*lease.Spec.HolderIdentity) > len(pod.Name) && (*lease.Spec.HolderIdentity)[:len(pod.Name)] == pod.Name {
-			return e.resident(ctx, pod)
+		if lease.Spec.HolderIdentity != nil && strings.HasPrefix(*lease.Spec.HolderIdentity, pod.Name+"_") {
+			return e.workingSet(ctx, pod)
 		}
 	}
 	return 0, fmt.Errorf("no pod of %s holds the lease %s", OperatorNamespace, LeaderElectionID)
 }
 
-func (e *Env) resident(ctx context.Context, pod corev1.Pod) (int64, error) {
+func (e *Env) workingSet(ctx context.Context, pod corev1.Pod) (int64, error) {
 	raw, err := e.Kube.CoreV1().RESTClient().Get().Resource("nodes").Name(pod.Spec.NodeName).
 		SubResource("proxy").Suffix("stats/summary").DoRaw(ctx)
 	if err != nil {
@@ -53,7 +55,7 @@ func (e *Env) resident(ctx context.Context, pod corev1.Pod) (int64, error) {
 			} `json:"podRef"`
 			Containers []struct {
 				Memory struct {
-					RSSBytes *int64 `json:"rssBytes"`
+					WorkingSetBytes *int64 `json:"workingSetBytes"`
 				} `json:"memory"`
 			} `json:"containers"`
 		} `json:"pods"`
@@ -62,8 +64,8 @@ func (e *Env) resident(ctx context.Context, pod corev1.Pod) (int64, error) {
 		return 0, err
 	}
 	for _, p := range summary.Pods {
-		if p.PodRef.Name == pod.Name && p.PodRef.Namespace == pod.Namespace && len(p.Containers) == 1 && p.Containers[0].Memory.RSSBytes != nil {
-			return *p.Containers[0].Memory.RSSBytes, nil
+		if p.PodRef.Name == pod.Name && p.PodRef.Namespace == pod.Namespace && len(p.Containers) == 1 && p.Containers[0].Memory.WorkingSetBytes != nil {
+			return *p.Containers[0].Memory.WorkingSetBytes, nil
 		}
 	}
 	return 0, fmt.Errorf("the kubelet reports no memory of pod %s", pod.Name)

@@ -30,6 +30,8 @@ const (
 	OperatorNamespace    = "meshwright-system"
 	OperatorDeployment   = "meshwright"
 	WebhookConfiguration = "meshwright-validating-webhook"
+	// OperatorProgram is what its container runs.
+	OperatorProgram = "/usr/local/bin/meshwright"
 )
 
 // InstallOperator applies config/default as a user would, and waits until every replica is ready.

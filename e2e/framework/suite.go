@@ -48,10 +48,11 @@ func mainWithCluster(m *testing.M, set func(*Env)) int {
 		return 1
 	}
 	set(env)
+	stop() // from here on a signal ends the process, as it does with any test
 	code := m.Run()
 	if code != 0 {
 		dir := filepath.Join(os.TempDir(), "meshwright-e2e-logs")
-		if err := env.Cluster.Logs(ctx, dir); err != nil {
+		if err := env.Cluster.Logs(context.WithoutCancel(ctx), dir); err != nil {
 			fmt.Fprintln(os.Stderr, "collecting logs:", err)
 		}
 		fmt.Fprintln(os.Stderr, "logs of the cluster:", dir)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/e2e/framework"
@@ -96,9 +97,15 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// What deletionPolicy keeps by default is kept: CRDs with the user's configuration, and the secret of the CA.
+// What deletionPolicy keeps by default is kept, and nothing else: CRDs with the user's configuration, namespaces, and the
+// secret of the CA.
 func TestRetained(t *testing.T) {
+	if err := env.RemoveIstioCRDs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := everything(t)
 	mesh := framework.Mesh("default", framework.Istio129)
+	mesh.Spec.Gateways = []v1alpha1.Gateway{framework.Gateway("istio-ingress", "ingress")}
 	env.Install(t, mesh)
 	if err := env.Client.Delete(t.Context(), mesh); err != nil {
 		t.Fatal(err)
@@ -106,16 +113,28 @@ func TestRetained(t *testing.T) {
 	if err := env.WaitGone(t.Context(), mesh); err != nil {
 		t.Fatal(err)
 	}
-	for _, kept := range [][]string{
-		{"get", "crd", "virtualservices.networking.istio.io"},
-		{"-n", "istio-system", "get", "secret", "istio-ca-secret"},
-	} {
-		if _, err := env.Kubectl(t.Context(), kept...); err != nil {
-			t.Errorf("not kept: %v", err)
+	var kept []string
+	for _, name := range everything(t) {
+		if !slices.Contains(before, name) && !strings.HasSuffix(name, ".istio.io") {
+			kept = append(kept, name)
 		}
 	}
+	want := []string{
+		"ConfigMap istio-ingress kube-root-ca.crt", "ConfigMap istio-system kube-root-ca.crt", "Secret istio-system istio-ca-secret",
+		"ServiceAccount istio-ingress default", "ServiceAccount istio-system default",
+		"namespace/istio-ingress", "namespace/istio-system",
+	}
+	slices.Sort(kept)
+	if diff := cmp.Diff(want, kept); diff != "" {
+		t.Errorf("kept besides CRDs (-want +got):\n%s", diff)
+	}
+	if _, err := env.Kubectl(t.Context(), "get", "crd", "virtualservices.networking.istio.io"); err != nil {
+		t.Errorf("not kept: %v", err)
+	}
 	// The same mesh comes back over what was kept.
-	env.Install(t, framework.Mesh("default", framework.Istio129))
+	again := framework.Mesh("default", framework.Istio129)
+	again.Spec.Gateways = mesh.Spec.Gateways
+	env.Install(t, again)
 }
 
 // everything lists the names of all objects that a mesh could leave behind.
@@ -131,7 +150,7 @@ func everything(t *testing.T) []string {
 	}
 	names := strings.Fields(out)
 	namespaced, err := env.Kubectl(t.Context(), "get", "-A", "-o", "custom-columns=K:.kind,N:.metadata.namespace,NAME:.metadata.name", "--no-headers",
-		"deployment,service,configmap,serviceaccount,role,rolebinding,secret,hpa,pdb,networkpolicy")
+		"deployment,service,configmap,serviceaccount,role,rolebinding,secret,hpa,pdb,networkpolicy,lease")
 	if err != nil {
 		t.Fatal(err)
 	}
