@@ -52,7 +52,8 @@ test-matrix: bundles ## Install each Istio on the other Kubernetes versions (MAT
 	$(CLUSTER) down --name e2e
 
 .PHONY: bench
-bench: bundles ## Measure on a real cluster and write docs/benchmarks.md
+bench: bundles ## Measure on a real cluster, made anew, and write docs/benchmarks.md
+	$(CLUSTER) down --name bench
 	$(GO) run ./e2e/bench
 	$(CLUSTER) down --name bench
 

@@ -43,7 +43,7 @@ func run(ctx context.Context, out string) error {
 	}
 	bench := &bench{env: env, report: &report{}}
 	for _, scenario := range []func(context.Context) error{
-		bench.clean, bench.install, bench.noop, bench.drift, bench.memory, bench.podChurn, bench.removeOurs, bench.helm,
+		bench.clean, bench.first, bench.install, bench.noop, bench.drift, bench.memory, bench.podChurn, bench.removeOurs, bench.helm,
 	} {
 		if err := scenario(ctx); err != nil {
 			return err

@@ -38,8 +38,8 @@ func (r *report) markdown() string {
 	var b strings.Builder
 	b.WriteString("# Benchmarks\n\n")
 	b.WriteString("Written by `make bench`; one run on one real cluster. Requests are those that the API server wrote into its audit log,\n")
-	b.WriteString("without leases, watches and the operator's own authentication of scrapes; watches have a row of their own. The ratio is\n")
-	b.WriteString("Meshwright to the helm CLI.\n\n")
+	b.WriteString("without leases, watches and the operator's own authentication of scrapes; watches have a row of their own. Each\n")
+	b.WriteString("install is measured on a cluster that has seen one before. The ratio is Meshwright to the helm CLI.\n\n")
 	fmt.Fprintf(&b, "Machine: %s/%s, %d CPUs.\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	b.WriteString("| scenario | bound | Meshwright | helm CLI | ratio |\n|---|---|---|---|---|\n")
 	for _, row := range r.rows {

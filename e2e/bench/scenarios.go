@@ -15,13 +15,10 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/e2e/framework"
-	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // The rows of the table that have a number beside them.
@@ -39,6 +36,30 @@ type bench struct {
 
 	installed, installedWrites, looked, lookedWrites int
 	deployed                                         time.Duration
+}
+
+// first installs and removes a mesh once, so that both sides are measured on an API server that has seen all this before, and
+// counts the watches that stay from then on.
+func (b *bench) first(ctx context.Context) error {
+	audit, err := b.env.Audit(ctx)
+	if err != nil {
+		return err
+	}
+	mesh := framework.Mesh("default", framework.Istio129)
+	if err := b.env.Client.Create(ctx, mesh); err != nil {
+		return err
+	}
+	if _, err := b.env.WaitReady(ctx, mesh.Name); err != nil {
+		return err
+	}
+	watches, err := audit.Stop(ctx, func(e framework.AuditEvent) bool {
+		return e.Verb == "watch" && e.User.Username == framework.OperatorUser && strings.Contains(e.RequestURI, "sendInitialEvents=true")
+	})
+	if err != nil {
+		return err
+	}
+	b.report.add("watches that the first install in an operator's life opens, and keeps", "", strconv.Itoa(len(watches)))
+	return b.removeOurs(ctx)
 }
 
 // install applies one MeshInstallation and counts what the operator asked for until it is Ready.
@@ -67,17 +88,10 @@ func (b *bench) install(ctx context.Context) error {
 	if b.deployed, err = untilDeployed(events, events[applied].Received); err != nil {
 		return err
 	}
-	watches := 0
-	for _, e := range events {
-		if e.Verb == "watch" && e.User.Username == framework.OperatorUser && strings.Contains(e.RequestURI, "sendInitialEvents=true") {
-			watches++
-		}
-	}
 	events = slices.DeleteFunc(events, func(e framework.AuditEvent) bool { return !framework.OperatorRequests(e) })
 	b.installed, b.installedWrites = len(events), writes(events)
 	b.report.add(rowInstall, "< 80", strconv.Itoa(b.installed))
 	b.report.add(rowInstallWrites, "", strconv.Itoa(b.installedWrites))
-	b.report.add("watches that the first install in an operator's life opens, and keeps", "", strconv.Itoa(watches))
 	b.report.add(rowDeployed, "< 0.5 s", b.deployed.Round(time.Millisecond).String())
 	return nil
 }
