@@ -22,8 +22,8 @@ import (
 
 // A cache may be behind: what it still holds of a mesh that was just removed refuses nobody. What the API server holds does.
 func TestNothingIsRefusedForAStaleCache(t *testing.T) {
-	installed := &v1alpha1.MeshRevision{Spec: v1alpha1.MeshRevisionSpec{Mesh: "default", Version: "1.28.2"}}
-	installed.Name = "1-28-2"
+	installed := &v1alpha1.MeshRevision{Spec: v1alpha1.MeshRevisionSpec{Mesh: "default", Version: "1.31.0"}}
+	installed.Name = "1-31-0"
 	elsewhere := &v1alpha1.MeshInstallation{Spec: v1alpha1.MeshInstallationSpec{Version: "1.28", Namespace: "istio-system"}}
 	elsewhere.Name = "elder"
 	for name, tc := range map[string]struct {
@@ -31,7 +31,7 @@ func TestNothingIsRefusedForAStaleCache(t *testing.T) {
 		refused      string
 	}{
 		"removed, and still in the cache":    {cached: []client.Object{installed, elsewhere}},
-		"in the cache and in the API server": {cached: []client.Object{installed}, live: []client.Object{installed}, refused: "1.28.2"},
+		"in the cache and in the API server": {cached: []client.Object{installed}, live: []client.Object{installed}, refused: "1.31.0"},
 		"in neither":                         {},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,8 +1,9 @@
 // Copyright The Meshwright Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dataplane labels the namespaces that a mesh's selector matches, and takes the label back when it no longer does.
-// It never takes a label that somebody else set, and restarts nothing.
+// Package dataplane labels the namespaces that a mesh's selector matches, moves the label with the waves of a rollout, and takes it
+// back when the selector no longer matches; and it restarts the workloads that a rollout wants restarted. It never takes a label that
+// somebody else set.
 package dataplane
 
 import (
@@ -15,7 +16,9 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -35,9 +38,21 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("dataplane").
 		For(&corev1.Namespace{}, builder.OnlyMetadata).
 		Watches(&v1alpha1.MeshInstallation{}, handler.EnqueueRequestsFromMapFunc(r.everyNamespace)).
+		Watches(&v1alpha1.MeshRollout{}, handler.EnqueueRequestsFromMapFunc(r.everyNamespace), builder.WithPredicates(walked)).
 		Watches(&v1alpha1.MeshGateway{}, handler.EnqueueRequestsFromMapFunc(ofGateway)).
 		Complete(r)
 }
+
+// walked lets the events through by which a rollout may want other labels: counts and sentences change none.
+var walked = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, ok := e.ObjectOld.(*v1alpha1.MeshRollout)
+	after, also := e.ObjectNew.(*v1alpha1.MeshRollout)
+	if !ok || !also {
+		return true
+	}
+	last, now := before.Status.Progress, after.Status.Progress
+	return last.Step != now.Step || last.Back != now.Back || (last.Proven == nil) != (now.Proven == nil) || last.Outcome != now.Outcome
+}}
 
 // everyNamespace maps a changed mesh: any namespace may be selected by it now.
 func (r *Reconciler) everyNamespace(ctx context.Context, _ client.Object) []reconcile.Request {

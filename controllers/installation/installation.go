@@ -67,6 +67,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&v1alpha1.MeshInstallation{}).
 		Watches(&v1alpha1.MeshRevision{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
 		Watches(&v1alpha1.MeshGateway{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
+		Watches(&v1alpha1.MeshRollout{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
 		Watches(&corev1.Namespace{}, every, builder.OnlyMetadata).
 		WatchesRawSource(r.Owned.Source(r.ofObject)).
 		WatchesRawSource(source.Channel(r.Proxies, every)).
@@ -80,6 +81,8 @@ func meshOf(_ context.Context, o client.Object) []reconcile.Request {
 		return requestFor(part.Spec.Mesh)
 	case *v1alpha1.MeshGateway:
 		return requestFor(part.Spec.Mesh)
+	case *v1alpha1.MeshRollout:
+		return requestFor(part.Spec.Plan.Mesh)
 	}
 	return nil
 }
@@ -119,8 +122,12 @@ const terminalRetry = time.Minute
 // scope is one reconcile of one installation.
 type scope struct {
 	mesh, before *v1alpha1.MeshInstallation
-	// revision of the mesh, nil while it has none.
-	revision *v1alpha1.MeshRevision
+	// revisions of the mesh; revision is the stable one of them, nil while there is none.
+	revisions []*v1alpha1.MeshRevision
+	revision  *v1alpha1.MeshRevision
+	// rollouts of the mesh, the oldest first; active is the one that may act, nil for none.
+	rollouts []v1alpha1.MeshRollout
+	active   *v1alpha1.MeshRollout
 	// gateways that the mesh has written, and those of teams.
 	gateways, teams []v1alpha1.MeshGateway
 	target          *semver.Version
@@ -178,7 +185,11 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) (validate.Facts, erro
 	if err != nil {
 		return known, err
 	}
-	if s.revision, err = facts.RevisionOf(ctx, r.Client, s.mesh.Name); err != nil {
+	if s.revisions, err = facts.RevisionsOf(ctx, r.Client, s.mesh.Name); err != nil {
+		return known, err
+	}
+	s.revision = facts.Stable(s.revisions, s.mesh.Status.StableRevision)
+	if err := r.gatherRollouts(ctx, s); err != nil {
 		return known, err
 	}
 	for _, g := range known.Gateways {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,6 +31,10 @@ type outcome struct {
 	problem *conditions.Verdict
 	// singletons is the verdict over CRDs, base, default revision and tags.
 	singletons conditions.Verdict
+	// behind says why the mesh is not where the spec wants it; nil when it is.
+	behind *conditions.Verdict
+	// again is when to look again; 0 for never.
+	again time.Duration
 }
 
 func stalled(reason, message string) outcome {
@@ -44,16 +49,20 @@ func failed(err error) outcome {
 // keep walks from the spec to the gateways and stops where something has to be waited for or mended.
 func (r *Reconciler) keep(ctx context.Context, s *scope, known validate.Facts) (outcome, error) {
 	if errs, _ := validate.Installation(s.mesh, known); len(errs) > 0 {
-		_, err := validate.Target(s.mesh, known)
-		out := stalled(reasonOf(err, validate.Supported(s.mesh, known)), errs.ToAggregate().Error())
+		target, err := validate.Target(s.mesh, known)
+		out := stalled(reasonOf(s.mesh, target, err, known), errs.ToAggregate().Error())
+		if s.active != nil {
+			if _, err := r.carry(ctx, s, nil); err != nil {
+				return out, err
+			}
+		}
 		return out, r.keepAccepted(ctx, s, errs)
 	}
 	target, err := validate.Target(s.mesh, known)
 	if err != nil {
 		return failed(err), err
 	}
-	s.target = target
-	request, err := r.request(ctx, s)
+	request, err := r.request(ctx, s.mesh, target, validate.RevisionName(s.mesh, target))
 	if err != nil {
 		return stalled(v1alpha1.ReasonVersionUnavailable, err.Error()), err // a registry may answer again
 	}
@@ -63,43 +72,40 @@ func (r *Reconciler) keep(ctx context.Context, s *scope, known validate.Facts) (
 	if err := r.ensureNamespaces(ctx, s); err != nil {
 		return failed(err), err
 	}
-	// The revision comes first: its controller works while this one applies the CRDs, for which istiod waits.
-	if out, err := r.freeze(ctx, s, request); err != nil || out.problem != nil {
-		return out, err
+	// The revision comes first: its controller works while this one applies the CRDs, for which istiod waits. A canary comes after
+	// the CRDs of its version.
+	moved, err := r.move(ctx, s, known, request)
+	if err != nil || moved.problem != nil {
+		return moved, err
 	}
-	wanted, done, err := r.rendered.of(request, s.mesh)
+	result, err := r.applySingletons(ctx, s, request)
 	if err != nil {
 		return failed(err), err
 	}
-	defer done()
-	result, err := r.applySingletons(ctx, s, wanted)
-	if err != nil {
-		return failed(err), err
+	moved.singletons = conditions.OfApply(result, nil)
+	if s.active != nil {
+		out, err := r.carry(ctx, s, &request)
+		if err != nil || out.problem != nil {
+			return out, err
+		}
+		moved.behind, moved.again = out.behind, out.again
 	}
-	if err := r.writeGateways(ctx, s); err != nil {
-		return failed(err), err
-	}
-	return outcome{singletons: conditions.OfApply(result, nil)}, nil
+	return moved, r.writeGateways(ctx, s)
 }
 
 // observe looks at a paused mesh. Ready speaks of the newest spec: what that wants anew is not there.
 func (r *Reconciler) observe(ctx context.Context, s *scope, request render.Request) (outcome, error) {
-	inputs, err := request.InputsDigest()
+	same, err := s.same(request)
 	if err != nil {
 		return failed(err), err
 	}
-	if s.revision == nil || s.revision.Spec.InputsDigest != inputs {
+	if s.active == nil && !same {
 		return outcome{problem: &conditions.Verdict{
 			Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonPaused, Stalled: true,
 			Message: "spec.paused keeps what the newest spec wants from being applied: set it to false",
 		}}, nil
 	}
-	wanted, done, err := r.rendered.of(request, s.mesh)
-	if err != nil {
-		return failed(err), err
-	}
-	defer done()
-	result, err := r.applySingletons(ctx, s, wanted)
+	result, err := r.applySingletons(ctx, s, request)
 	if err != nil {
 		return failed(err), err
 	}
@@ -112,40 +118,31 @@ func (r *Reconciler) keepAccepted(ctx context.Context, s *scope, errs field.Erro
 	if s.revision == nil {
 		return nil
 	}
-	wanted, done := r.rendered.accepted(s.mesh.Name)
-	if wanted == nil {
-		if slices.ContainsFunc(errs, func(e *field.Error) bool { return e.Field != "spec.version" }) {
-			return nil
-		}
-		installed, err := semver.NewVersion(s.revision.Spec.Version)
-		if err != nil {
-			return err
-		}
-		s.target = installed
-		request, err := r.request(ctx, s)
-		if err != nil {
-			return err
-		}
-		if wanted, done, err = r.rendered.of(request, s.mesh); err != nil {
-			return err
-		}
+	if phases := r.rendered.accepted(s.mesh.Name); phases != nil {
+		_, err := r.applyPhases(ctx, s, phases)
+		return err
 	}
-	defer done()
-	_, err := r.applySingletons(ctx, s, wanted)
+	if slices.ContainsFunc(errs, func(e *field.Error) bool { return e.Field != "spec.version" }) {
+		return nil
+	}
+	request, err := r.requestOf(ctx, s.mesh, s.revision)
+	if err != nil {
+		return err
+	}
+	_, err = r.applySingletons(ctx, s, request)
 	return err
 }
 
-// reasonOf names the cause of a spec that is refused.
-func reasonOf(target, supported error) string {
-	var change *validate.VersionChangeError
+// reasonOf names the cause of a spec that is refused; err is why there is no target.
+func reasonOf(m *v1alpha1.MeshInstallation, target *semver.Version, err error, known validate.Facts) string {
 	var unavailable *version.UnavailableError
 	switch {
-	case errors.As(target, &change):
-		return v1alpha1.ReasonVersionChange
-	case errors.As(target, &unavailable):
+	case errors.As(err, &unavailable):
 		return v1alpha1.ReasonVersionUnavailable
-	case supported != nil:
+	case err == nil && validate.Supported(m, known) != nil:
 		return v1alpha1.ReasonUnsupportedKubernetes
+	case err == nil && validate.Move(m, target, known) != nil:
+		return v1alpha1.ReasonSkew
 	}
 	return v1alpha1.ReasonInvalidSpec
 }
@@ -155,90 +152,64 @@ func (s *scope) serving() bool {
 	return s.revision != nil && conditions.Current(s.revision.Status.Conditions, s.revision.Generation, v1alpha1.ConditionReady)
 }
 
-func (r *Reconciler) request(ctx context.Context, s *scope) (render.Request, error) {
-	bundle, err := r.Library.Get(ctx, s.target.String())
+// request is what a revision of a version is rendered from, with the values that the installation has now.
+func (r *Reconciler) request(ctx context.Context, m *v1alpha1.MeshInstallation, v *semver.Version, revision string) (render.Request, error) {
+	bundle, err := r.Library.Get(ctx, v.String())
 	if err != nil {
 		return render.Request{}, err
 	}
-	values, err := v1alpha1.DecodeMap(s.mesh.Spec.ControlPlane.Values)
+	values, err := v1alpha1.DecodeMap(m.Spec.ControlPlane.Values)
 	if err != nil {
 		return render.Request{}, err
 	}
-	meshConfig, err := v1alpha1.DecodeMap(s.mesh.Spec.ControlPlane.MeshConfig)
+	meshConfig, err := v1alpha1.DecodeMap(m.Spec.ControlPlane.MeshConfig)
 	if err != nil {
 		return render.Request{}, err
 	}
 	return render.Request{
-		Bundle: bundle, KubeVersion: r.KubeVersion, Mesh: s.mesh.Name, Revision: validate.RevisionName(s.mesh, s.target),
-		Namespace: s.mesh.Spec.Namespace, Images: s.mesh.Spec.Images, Values: values, MeshConfig: meshConfig,
+		Bundle: bundle, KubeVersion: r.KubeVersion, Mesh: m.Name, Revision: revision,
+		Namespace: m.Spec.Namespace, Images: m.Spec.Images, Values: values, MeshConfig: meshConfig,
 	}, nil
 }
 
-// freeze writes the MeshRevision: anew, or when the user's inputs have changed. Other bytes of the same charts change
-// nothing, so that a newer operator moves nothing.
-func (r *Reconciler) freeze(ctx context.Context, s *scope, request render.Request) (outcome, error) {
-	inputs, err := request.InputsDigest()
+// requestOf is the same for a revision that exists.
+func (r *Reconciler) requestOf(ctx context.Context, m *v1alpha1.MeshInstallation, revision *v1alpha1.MeshRevision) (render.Request, error) {
+	v, err := semver.NewVersion(revision.Spec.Version)
 	if err != nil {
-		return failed(err), err
+		return render.Request{}, err
 	}
-	if s.revision != nil && s.revision.Spec.InputsDigest == inputs {
-		return outcome{}, nil
-	}
-	if s.revision == nil {
-		var taken v1alpha1.MeshRevision
-		err := r.Client.Get(ctx, client.ObjectKey{Name: request.Revision}, &taken)
-		if err == nil {
-			message := fmt.Sprintf("the revision %s belongs to MeshInstallation %s: choose another version", taken.Name, taken.Spec.Mesh)
-			return stalled(v1alpha1.ReasonRevisionTaken, message), nil
-		}
-		if client.IgnoreNotFound(err) != nil {
-			return failed(err), err
-		}
-	}
-	objects, err := render.ControlPlane(request)
-	if err != nil {
-		// What the chart refuses (its schema, a profile that it does not know) only another spec can mend.
-		return stalled(v1alpha1.ReasonInvalidSpec, "spec.controlPlane.values: "+err.Error()), nil //nolint:nilerr // it is in the status
-	}
-	packed, err := render.Pack(objects)
-	if err != nil {
-		return failed(err), err
-	}
-	spec := v1alpha1.MeshRevisionSpec{
-		Mesh: s.mesh.Name, Version: s.target.String(), Namespace: s.mesh.Spec.Namespace,
-		BundleDigest: request.Bundle.Digest(), InputsDigest: inputs, Objects: packed,
-	}
-	if s.revision == nil {
-		s.revision = &v1alpha1.MeshRevision{
-			ObjectMeta: metav1.ObjectMeta{Name: request.Revision, Finalizers: []string{v1alpha1.Finalizer}},
-			Spec:       spec,
-		}
-		err = r.Client.Create(ctx, s.revision)
-	} else {
-		s.revision = s.revision.DeepCopy()
-		s.revision.Spec = spec
-		err = r.Client.Update(ctx, s.revision) // refused when somebody wrote since it was read
-	}
-	if err != nil {
-		return failed(err), err
-	}
-	return outcome{}, nil
+	return r.request(ctx, m, v, revision.Name)
 }
 
-// applySingletons applies what exists once in a cluster, or looks at it when the mesh is paused. The default revision and the
-// tags point to istiod, so that they come when it serves; those that are there already are kept in any case.
-func (r *Reconciler) applySingletons(ctx context.Context, s *scope, wanted *rendering) (apply.Result, error) {
+// applySingletons applies what exists once in a cluster, or looks at it when the mesh is paused. CRDs and base are those of the
+// newest version that the mesh has or moves to. The default revision and the tags point to istiod, so that they come when it
+// serves; those that are there already are kept in any case.
+func (r *Reconciler) applySingletons(ctx context.Context, s *scope, request render.Request) (apply.Result, error) {
+	newest, err := r.newest(ctx, s, request)
+	if err != nil {
+		return apply.Result{Inventory: s.mesh.Status.Inventory}, err
+	}
+	wanted, done, err := r.rendered.of(newest)
+	if err != nil {
+		return apply.Result{Inventory: s.mesh.Status.Inventory}, err
+	}
+	defer done()
 	phases := []apply.Phase{{Objects: wanted.crds, Shared: true}, {Objects: wanted.base}}
 	pointed := slices.ContainsFunc(s.mesh.Status.Inventory, func(i v1alpha1.InventoryItem) bool {
 		return i.Kind == "MutatingWebhookConfiguration" || i.Kind == "ValidatingWebhookConfiguration"
 	})
 	if s.serving() || pointed {
-		pointers, err := wanted.pointers()
+		pointers, err := r.pointers(ctx, s)
 		if err != nil {
 			return apply.Result{Inventory: s.mesh.Status.Inventory}, err
 		}
 		phases = append(phases, apply.Phase{Objects: pointers})
 	}
+	r.rendered.accept(s.mesh.Name, phases)
+	return r.applyPhases(ctx, s, phases)
+}
+
+func (r *Reconciler) applyPhases(ctx context.Context, s *scope, phases []apply.Phase) (apply.Result, error) {
 	result, err := r.Applier.Apply(ctx, apply.Request{
 		Manager: v1alpha1.ManagerInstallation, Mesh: s.mesh.Name, Phases: phases, Inventory: s.mesh.Status.Inventory,
 		Observe: s.mesh.Spec.Paused,

@@ -57,9 +57,10 @@ func (r *Reconciler) delete(ctx context.Context, s *scope, known validate.Facts)
 		do   func(context.Context, *scope) (done bool, err error)
 	}{
 		{"the labels of its namespaces", r.releaseNamespaces},
+		{"its rollouts", r.removeRollouts},
 		{"tags and default revision", r.removeSingletons},
 		{"gateways", r.removeGateways},
-		{"the control plane", r.removeRevision},
+		{"the control plane", r.removeRevisions},
 		{"what istiod wrote", r.removeLeftovers},
 		{"CRDs", r.removeCRDs},
 		{"namespaces", r.removeNamespaces},
@@ -115,7 +116,7 @@ func (r *Reconciler) say(ctx context.Context, s *scope, v conditions.Verdict) (c
 func (r *Reconciler) releaseNamespaces(_ context.Context, s *scope) (bool, error) {
 	for i := range s.namespaces {
 		n := &s.namespaces[i]
-		if dataplane.OwnsLabel(n) && n.Labels[dataplane.RevisionLabel] == s.mesh.Status.StableRevision && n.DeletionTimestamp == nil {
+		if dataplane.OwnsLabel(n) && s.find(n.Labels[dataplane.RevisionLabel]) != nil && n.DeletionTimestamp == nil {
 			return false, nil
 		}
 	}
@@ -143,16 +144,26 @@ func (r *Reconciler) removeGateways(ctx context.Context, s *scope) (bool, error)
 	return len(s.gateways) == 0, nil
 }
 
-func (r *Reconciler) removeRevision(ctx context.Context, s *scope) (bool, error) {
-	if s.revision == nil {
-		return true, nil
-	}
-	if s.revision.DeletionTimestamp == nil {
-		if err := r.Client.Delete(ctx, s.revision); client.IgnoreNotFound(err) != nil {
+func (r *Reconciler) removeRevisions(ctx context.Context, s *scope) (bool, error) {
+	for _, revision := range s.revisions {
+		if revision.DeletionTimestamp != nil {
+			continue
+		}
+		if err := r.Client.Delete(ctx, revision); client.IgnoreNotFound(err) != nil {
 			return false, err
 		}
 	}
-	return false, nil
+	return len(s.revisions) == 0, nil
+}
+
+// removeRollouts forgets the history of the mesh, and with it what is under way.
+func (r *Reconciler) removeRollouts(ctx context.Context, s *scope) (bool, error) {
+	for i := range s.rollouts {
+		if err := r.Client.Delete(ctx, &s.rollouts[i]); client.IgnoreNotFound(err) != nil {
+			return false, err
+		}
+	}
+	return len(s.rollouts) == 0, nil
 }
 
 // What istiod itself writes and nobody else removes.

@@ -65,6 +65,14 @@ func (r *Reconciler) report(ctx context.Context, s *scope, out outcome) time.Dur
 	conditions.Summarise(&status.Conditions, generation, readyVerdict(s, out, controlPlane, gateways))
 	wait := r.counts(ctx, s)
 	upToDate(s, out)
+	r.upgrades(s)
+	status.Step = ""
+	if s.active != nil {
+		status.Step = s.active.Status.Summary
+	}
+	if out.again > 0 && (wait == 0 || out.again < wait) {
+		wait = out.again
+	}
 	metrics.Mesh(s.mesh.Name, status.ResolvedVersion, status.StableRevision, map[string]bool{
 		v1alpha1.ConditionReady:    apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady),
 		v1alpha1.ConditionUpToDate: apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionUpToDate),
@@ -192,14 +200,15 @@ func (r *Reconciler) count(ctx context.Context, s *scope) (v1alpha1.DataPlaneSta
 	}
 	slices.SortFunc(out.Blocked, func(a, b v1alpha1.BlockedNamespace) int { return strings.Compare(a.Namespace, b.Namespace) })
 	counts := r.Index.Count(dataplane.Query{
-		Stable: s.revision.Name, Namespaces: members, Revisions: map[string]bool{s.revision.Name: true},
+		Stable: s.revision.Name, Namespaces: members, Revisions: s.injections(),
 	})
+	metrics.Proxies(s.mesh.Name, s.revision.Name, counts.Current, counts.Outdated, counts.ByRevision)
 	for revision, count := range counts.ByRevision {
 		out.Proxies = append(out.Proxies, v1alpha1.RevisionProxies{Revision: revision, Count: count})
 	}
 	slices.SortFunc(out.Proxies, func(a, b v1alpha1.RevisionProxies) int { return strings.Compare(a.Revision, b.Revision) })
 	out.Namespaces = int32(len(members)) //nolint:gosec // a cluster has fewer
-	out.Outdated, out.OutdatedExamples = counts.Outdated, counts.Examples
+	out.Outdated, out.Stale, out.OutdatedExamples = counts.Outdated, counts.Stale, counts.Examples
 	out.Summary = fmt.Sprintf("%d/%d", counts.Current, counts.Current+counts.Outdated)
 	return out, nil
 }
@@ -216,6 +225,8 @@ func upToDate(s *scope, out outcome) {
 		status, reason, message = metav1.ConditionFalse, out.problem.Reason, out.problem.Message
 	case s.mesh.Spec.Paused:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonPaused, "spec.paused keeps Meshwright from acting: set it to false"
+	case out.behind != nil:
+		status, reason, message = metav1.ConditionFalse, out.behind.Reason, out.behind.Message
 	case !s.serving():
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonProgressing, "the control plane does not serve yet"
 	case plane.Outdated > 0:

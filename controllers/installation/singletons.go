@@ -4,6 +4,7 @@
 package installation
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/render"
+	"github.com/meshwright/meshwright/operator/version"
 )
 
 // singletons keeps what each mesh's CRDs, base, default revision and tags were rendered to. Of the CRDs, which are most of
@@ -26,47 +28,70 @@ type singletons struct {
 type rendering struct {
 	key        string
 	crds, base []apply.Wanted
-	// pointers are the default revision and the tags, rendered when they are needed first: when istiod serves.
-	pointers func() ([]apply.Wanted, error)
+	// pointed are the objects of the default revision and of tags, by name, with the key of what they were rendered from.
+	pointed map[string]pointer
+	// phases are what was last wanted of all that exists once.
+	phases []apply.Phase
 
 	mu      sync.Mutex
 	request render.Request
 	content []*unstructured.Unstructured
 }
 
+type pointer struct {
+	key     string
+	objects []*unstructured.Unstructured
+}
+
 // of returns what is wanted; done lets go of the CRDs' content, should it have been needed.
-func (c *singletons) of(request render.Request, mesh *v1alpha1.MeshInstallation) (wanted *rendering, done func(), err error) {
-	tags := tagsOf(mesh)
-	inputs, err := request.InputsDigest()
+func (c *singletons) of(request render.Request) (wanted *rendering, done func(), err error) {
+	key, err := keyOf(request)
 	if err != nil {
 		return nil, nil, err
 	}
-	key := fmt.Sprint(inputs, request.Bundle.Digest(), request.KubeVersion, mesh.Spec.DefaultRevision, tags)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.last == nil {
 		c.last = map[string]*rendering{}
 	}
-	kept := c.last[mesh.Name]
-	if kept == nil || kept.key != key {
-		if kept, err = renderAll(request, mesh, tags); err != nil {
-			return nil, nil, err
-		}
-		kept.key = key
-		c.last[mesh.Name] = kept
+	kept := c.last[request.Mesh]
+	if kept != nil && kept.key == key {
+		return kept, kept.drop, nil
 	}
-	return kept, kept.drop, nil
+	next, err := renderAll(request)
+	if err != nil {
+		return nil, nil, err
+	}
+	next.key, next.pointed = key, map[string]pointer{}
+	if kept != nil {
+		next.pointed, next.phases = kept.pointed, kept.phases
+	}
+	c.last[request.Mesh] = next
+	return next, next.drop, nil
+}
+
+func keyOf(request render.Request) (string, error) {
+	inputs, err := request.InputsDigest()
+	return fmt.Sprint(inputs, request.Bundle.Digest(), request.KubeVersion), err
+}
+
+// accept keeps what is wanted of a mesh whose spec was accepted.
+func (c *singletons) accept(mesh string, phases []apply.Phase) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kept := c.last[mesh]; kept != nil {
+		kept.phases = phases
+	}
 }
 
 // accepted is what the last accepted spec of a mesh wanted; nil when this process has seen none.
-func (c *singletons) accepted(mesh string) (wanted *rendering, done func()) {
+func (c *singletons) accepted(mesh string) []apply.Phase {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	kept := c.last[mesh]
-	if kept == nil {
-		return nil, nil
+	if kept := c.last[mesh]; kept != nil {
+		return kept.phases
 	}
-	return kept, kept.drop
+	return nil
 }
 
 func (c *singletons) forget(mesh string) {
@@ -75,16 +100,7 @@ func (c *singletons) forget(mesh string) {
 	delete(c.last, mesh)
 }
 
-func tagsOf(mesh *v1alpha1.MeshInstallation) []string {
-	var tags []string
-	for _, t := range mesh.Spec.Tags {
-		tags = append(tags, t.Name)
-	}
-	slices.Sort(tags)
-	return tags
-}
-
-func renderAll(request render.Request, mesh *v1alpha1.MeshInstallation, tags []string) (*rendering, error) {
+func renderAll(request render.Request) (*rendering, error) {
 	out := &rendering{request: request}
 	crds, err := render.CRDs(request)
 	if err != nil {
@@ -99,29 +115,61 @@ func renderAll(request render.Request, mesh *v1alpha1.MeshInstallation, tags []s
 		return nil, err
 	}
 	out.base, err = apply.Want(base)
-	leave := mesh.Spec.DefaultRevision == v1alpha1.DefaultRevisionLeave
-	out.pointers = sync.OnceValues(func() ([]apply.Wanted, error) { return renderPointers(request, leave, tags) })
 	return out, err
 }
 
-func renderPointers(request render.Request, leave bool, tags []string) ([]apply.Wanted, error) {
-	var pointers []*unstructured.Unstructured
-	if !leave {
-		objects, err := render.DefaultRevision(request)
+// pointer are the objects of the default revision or of a tag, at the revision of a request.
+func (c *singletons) pointer(request render.Request, name string) ([]*unstructured.Unstructured, error) {
+	key, err := keyOf(request)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept := c.last[request.Mesh]
+	if kept != nil && kept.pointed[name].key == key {
+		return kept.pointed[name].objects, nil
+	}
+	var objects []*unstructured.Unstructured
+	if name == version.DefaultRevisionName {
+		objects, err = render.DefaultRevision(request)
+	} else {
+		objects, err = render.Tag(request, name)
+	}
+	if err == nil && kept != nil {
+		kept.pointed[name] = pointer{key: key, objects: objects}
+	}
+	return objects, err
+}
+
+// pointers are the default revision, where the mesh claims it, and its tags, each at the revision where it belongs now.
+func (r *Reconciler) pointers(ctx context.Context, s *scope) ([]apply.Wanted, error) {
+	names := []string{}
+	for _, t := range s.mesh.Spec.Tags {
+		names = append(names, t.Name)
+	}
+	slices.Sort(names)
+	if s.mesh.Spec.DefaultRevision != v1alpha1.DefaultRevisionLeave {
+		names = append(names, version.DefaultRevisionName)
+	}
+	var all []*unstructured.Unstructured
+	for _, name := range names {
+		revision := s.pointsTo(name)
+		if revision == nil {
+			continue
+		}
+		request, err := r.requestOf(ctx, s.mesh, revision)
 		if err != nil {
 			return nil, err
 		}
-		pointers = objects
-	}
-	for _, tag := range tags {
-		objects, err := render.Tag(request, tag)
+		objects, err := r.rendered.pointer(request, name)
 		if err != nil {
 			return nil, err
 		}
-		pointers = append(pointers, objects...)
+		all = append(all, objects...)
 	}
-	slices.SortStableFunc(pointers, func(a, b *unstructured.Unstructured) int { return strings.Compare(a.GetKind(), b.GetKind()) })
-	return apply.Want(pointers)
+	slices.SortStableFunc(all, func(a, b *unstructured.Unstructured) int { return strings.Compare(a.GetKind(), b.GetKind()) })
+	return apply.Want(all)
 }
 
 // crd is the content of one CRD, rendered again when it was let go.

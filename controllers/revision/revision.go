@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -43,6 +45,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("revision").
 		For(&v1alpha1.MeshRevision{}).
 		Watches(&v1alpha1.MeshInstallation{}, handler.EnqueueRequestsFromMapFunc(r.ofMesh)).
+		Watches(&v1alpha1.MeshRollout{}, handler.EnqueueRequestsFromMapFunc(ofRollout)).
 		WatchesRawSource(r.Owned.Source(ofObject)).
 		Complete(r)
 }
@@ -54,6 +57,18 @@ func ofObject(o *unstructured.Unstructured) []reconcile.Request {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: name}}}
+}
+
+// ofRollout maps a rollout to its two revisions: it decides when one goes.
+func ofRollout(_ context.Context, o client.Object) []reconcile.Request {
+	rollout, ok := o.(*v1alpha1.MeshRollout)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{
+		{NamespacedName: types.NamespacedName{Name: rollout.Spec.Plan.From.Revision}},
+		{NamespacedName: types.NamespacedName{Name: rollout.Spec.Plan.To.Revision}},
+	}
 }
 
 // ofMesh maps an installation to its revisions: whether it is paused decides whether they act.
@@ -87,7 +102,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	} else if err != nil {
 		return ctrl.Result{}, err
 	}
-	if revision.DeletionTimestamp != nil && (mesh == nil || dataplane.Removing(mesh)) {
+	goes, err := r.goes(ctx, revision, mesh)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if goes {
 		return ctrl.Result{}, r.remove(ctx, revision)
 	}
 	if revision.DeletionTimestamp == nil && !controllerutil.ContainsFinalizer(revision, v1alpha1.Finalizer) {
@@ -99,6 +118,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	// A revision that is deleted under a mesh which stays is kept: the mesh serves by it.
 	return r.keep(ctx, revision, mesh != nil && mesh.Spec.Paused)
+}
+
+// goes says whether a revision is to be removed: its mesh is gone or being removed, or a rollout has retired it.
+func (r *Reconciler) goes(ctx context.Context, revision *v1alpha1.MeshRevision, mesh *v1alpha1.MeshInstallation) (bool, error) {
+	if revision.DeletionTimestamp == nil {
+		return false, nil
+	}
+	if mesh == nil || dataplane.Removing(mesh) {
+		return true, nil
+	}
+	active, err := dataplane.ActiveRollout(ctx, r.Client, mesh)
+	return dataplane.Retiring(active, revision.Name) && mesh.Status.StableRevision != revision.Name, err
 }
 
 // keep makes the control plane true. Of a paused mesh it only tells what is there.
@@ -131,10 +162,42 @@ func (r *Reconciler) keep(ctx context.Context, revision *v1alpha1.MeshRevision, 
 	if err := conditions.Write(ctx, r.Client, before, revision); err != nil {
 		return ctrl.Result{}, err
 	}
+	if applyErr == nil && !paused {
+		applyErr = r.carryReplicas(ctx, revision)
+	}
 	if apply.IsTerminal(applyErr) {
 		return ctrl.Result{RequeueAfter: terminalRetry}, nil
 	}
 	return ctrl.Result{}, applyErr
+}
+
+// carryReplicas gives istiod the replicas to begin with, until it has been ready once: from then on they are its autoscaler's, or
+// its chart's.
+func (r *Reconciler) carryReplicas(ctx context.Context, revision *v1alpha1.MeshRevision) error {
+	if revision.Spec.Replicas <= 1 || revision.Status.Scaled {
+		return nil
+	}
+	key := client.ObjectKey{Namespace: revision.Spec.Namespace, Name: render.IstiodName(revision.Name)}
+	found, err := r.Owned.Get(ctx, appsv1.SchemeGroupVersion.WithKind("Deployment"), key)
+	if err != nil || found == nil {
+		return err
+	}
+	now, _, err := unstructured.NestedInt64(found.Object, "spec", "replicas")
+	if err != nil {
+		return err
+	}
+	before := revision.DeepCopy()
+	revision.Status.Scaled = true
+	if now < int64(revision.Spec.Replicas) {
+		scale := &autoscalingv1.Scale{
+			ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}, Spec: autoscalingv1.ScaleSpec{Replicas: revision.Spec.Replicas},
+		}
+		istiod := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+		if err := r.Client.SubResource("scale").Update(ctx, istiod, client.WithSubResourceBody(scale)); err != nil {
+			return err
+		}
+	}
+	return conditions.Write(ctx, r.Client, before, revision)
 }
 
 // phasesOf sorts the objects of a control plane: what istiod reads, istiod itself, and its webhooks once it serves, so that

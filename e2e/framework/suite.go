@@ -143,6 +143,20 @@ func (e *Env) WaitGone(ctx context.Context, o client.Object) error {
 	})
 }
 
+// RemoveNamespaces deletes namespaces that an earlier run may have left, and waits until they are gone.
+func (e *Env) RemoveNamespaces(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if err := e.Client.Delete(ctx, ns); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+		if err := e.WaitGone(ctx, ns); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // TemporaryNamespace creates a namespace and deletes it when the test ends.
 func (e *Env) TemporaryNamespace(t *testing.T, name string, labels map[string]string) {
 	t.Helper()

@@ -34,7 +34,7 @@ var layers = []struct {
 	{"pure", pure},
 	{"adapters", []string{
 		"bundles/istio", "operator/apply", "operator/conditions", "operator/dataplane", "operator/facts", "operator/metrics",
-		"operator/render", "operator/testkit",
+		"operator/probe", "operator/render", "operator/testkit",
 	}},
 	{"controllers and webhooks", []string{"controllers/", "webhooks", "webhooks/"}},
 	{"manager", []string{"operator/manager"}},
@@ -42,7 +42,7 @@ var layers = []struct {
 }
 
 // pure packages decide and do nothing else.
-var pure = []string{"operator/version", "operator/validate"}
+var pure = []string{"operator/version", "operator/rollout", "operator/rollout/sim", "operator/validate"}
 
 // impure is what a pure package may not stand on, directly or not. Loggers and clocks that API machinery itself brings
 // along are among direct.

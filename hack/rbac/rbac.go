@@ -122,7 +122,8 @@ func mesh(request render.Request) ([]*unstructured.Unstructured, error) {
 	for _, values := range istiodChoices {
 		parts = append(parts, func(r render.Request) ([]*unstructured.Unstructured, error) {
 			r.Values = values
-			return render.ControlPlane(r)
+			objects, _, err := render.ControlPlane(r)
+			return objects, err
 		})
 	}
 	for _, values := range gatewayChoices {

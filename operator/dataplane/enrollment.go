@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/rollout"
 )
 
 // Mesh is what enrollment needs to know of a mesh.
@@ -29,7 +31,51 @@ type Mesh struct {
 	Selector labels.Selector
 	// Label says that Meshwright sets the label; otherwise people do, with a tag.
 	Label bool
+	// Course is the rollout that is active on the mesh; nil for none.
+	Course *Course
 	Around
+}
+
+// Course is what enrollment needs to know of a rollout.
+type Course struct {
+	Plan     *v1alpha1.RolloutPlan
+	Progress v1alpha1.RolloutProgress
+}
+
+// Revisions of the mesh: the stable one and both sides of a rollout.
+func (m Mesh) Revisions() []string {
+	var out []string
+	if m.Revision != "" {
+		out = append(out, m.Revision)
+	}
+	if m.Course == nil {
+		return out
+	}
+	for _, side := range []string{m.Course.Plan.From.Revision, m.Course.Plan.To.Revision} {
+		if !slices.Contains(out, side) {
+			out = append(out, side)
+		}
+	}
+	return out
+}
+
+// Follows says whether a member namespace follows a tag or the default revision, instead of naming a revision.
+func (m Mesh) Follows(all map[string]string) bool {
+	return all[InjectionLabel] == "enabled" || !slices.Contains(m.Revisions(), all[RevisionLabel])
+}
+
+// Wave is the wave of a namespace in the active rollout. One that is not labelled yet will be, by us.
+func (m Mesh) Wave(all map[string]string) string {
+	return rollout.WaveOf(m.Course.Plan, all, m.Follows(all) && (all[RevisionLabel] != "" || all[InjectionLabel] != ""))
+}
+
+// wanted is the revision that a namespace which we label should name.
+func (m Mesh) wanted(namespace metav1.Object) string {
+	if m.Course == nil || m.Course.Progress.Outcome != "" {
+		return m.Revision
+	}
+	wave := rollout.WaveOf(m.Course.Plan, namespace.GetLabels(), false)
+	return rollout.RevisionOf(m.Course.Plan, m.Course.Progress, wave)
 }
 
 // Around are namespaces that are not enrolled, whichever mesh selects them.
@@ -95,7 +141,7 @@ func Decide(meshes []Named, namespace metav1.Object) ([]Verdict, Label) {
 	holder, owner := -1, -1
 	for i, m := range meshes {
 		out[i] = Judge(m.Mesh, namespace)
-		has := ours && m.Revision != "" && m.Revision == now
+		has := ours && slices.Contains(m.Revisions(), now)
 		if has {
 			owner = i
 		}
@@ -112,7 +158,7 @@ func Decide(meshes []Named, namespace metav1.Object) ([]Verdict, Label) {
 	switch {
 	case owner >= 0 && meshes[owner].Still || namespace.GetDeletionTimestamp() != nil:
 	case holder >= 0 && out[holder].Enroll:
-		label = Label{Ours: true, Revision: meshes[holder].Revision}
+		label = Label{Ours: true, Revision: meshes[holder].wanted(namespace)}
 	case holder >= 0 || !ours:
 	case owner >= 0 && out[owner].Stays:
 	case owner < 0 && slices.ContainsFunc(meshes, func(m Named) bool { return m.Still }):
@@ -171,7 +217,7 @@ func Judge(m Mesh, namespace metav1.Object) Verdict {
 		v.Blocked, v.Message = BlockedByLabel, "it is labelled istio-injection=enabled, which beats istio.io/rev and belongs to the default revision: remove that label"
 	case all[InjectionLabel] == "enabled":
 		// The default revision is this mesh's: the namespace is a member already.
-	case all[RevisionLabel] == "" || ours && all[RevisionLabel] != m.Revision:
+	case all[RevisionLabel] == "" || ours && all[RevisionLabel] != m.wanted(namespace):
 		v.Enroll = true
 	case !v.Member:
 		v.Blocked = BlockedByLabel
@@ -196,7 +242,7 @@ func (m Mesh) member(all map[string]string) bool {
 	if rev == "" {
 		return false
 	}
-	if rev == m.Revision || rev == "default" && m.Default {
+	if slices.Contains(m.Revisions(), rev) || rev == "default" && m.Default {
 		return true
 	}
 	return slices.Contains(m.Tags, rev)
@@ -212,6 +258,16 @@ func OwnsLabel(namespace metav1.Object) bool {
 		}
 	}
 	return false
+}
+
+// labelledAt is when we last wrote the label.
+func labelledAt(namespace metav1.Object) time.Time {
+	for _, entry := range namespace.GetManagedFields() {
+		if entry.Manager == v1alpha1.ManagerDataPlane && owns(entry) && entry.Time != nil {
+			return entry.Time.Time
+		}
+	}
+	return time.Time{}
 }
 
 // setter names the managers that hold the label, for people.

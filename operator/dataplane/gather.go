@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -38,8 +40,65 @@ func Gather(ctx context.Context, reader client.Reader, operator string) ([]Named
 	for i := range installations.Items {
 		m := &installations.Items[i]
 		mesh, err := MeshOf(m, around)
+		active, activeErr := ActiveRollout(ctx, reader, m)
+		if activeErr != nil {
+			return nil, activeErr
+		}
+		if active != nil {
+			mesh.Course = &Course{Plan: &active.Spec.Plan, Progress: active.Status.Progress}
+		}
 		out = append(out, Named{Name: m.Name, Mesh: mesh, Still: m.Spec.Paused && !Removing(m) || err != nil})
 	}
 	slices.SortFunc(out, func(a, b Named) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// ActiveRollout is the MeshRollout that may act on a mesh; nil for none.
+func ActiveRollout(ctx context.Context, reader client.Reader, m *v1alpha1.MeshInstallation) (*v1alpha1.MeshRollout, error) {
+	active := m.Status.ActiveOperation
+	if active == nil || active.Kind != RolloutKind {
+		return nil, nil
+	}
+	out := &v1alpha1.MeshRollout{}
+	err := reader.Get(ctx, client.ObjectKey{Name: active.Name}, out)
+	if apierrors.IsNotFound(err) || err == nil && out.UID != active.UID {
+		return nil, nil
+	}
+	return out, err
+}
+
+// RolloutKind is the kind of a MeshRollout in status.activeOperation.
+const RolloutKind = "MeshRollout"
+
+// Retiring says whether a rollout has decided that a revision goes.
+func Retiring(r *v1alpha1.MeshRollout, revision string) bool {
+	if r == nil || r.Status.Act != v1alpha1.ActRetire || r.Spec.Plan.From.Revision == r.Spec.Plan.To.Revision {
+		return false
+	}
+	if r.Status.Progress.Back {
+		return revision == r.Spec.Plan.To.Revision
+	}
+	return revision == r.Spec.Plan.From.Revision
+}
+
+// Members are the namespaces of a mesh whose workloads a rollout counts, by wave.
+func Members(mesh Named, namespaces []metav1.PartialObjectMetadata) map[string][]Member {
+	out := map[string][]Member{}
+	for i := range namespaces {
+		n := &namespaces[i]
+		verdict := Judge(mesh.Mesh, n)
+		if !verdict.Member || n.DeletionTimestamp != nil || mesh.Gateways[n.Name] {
+			continue
+		}
+		member := Member{Name: n.Name, Excluded: n.Annotations[v1alpha1.AnnotationRestart] == excluded}
+		if mesh.Label && !OwnsLabel(n) && !mesh.Follows(n.Labels) {
+			member.Blocked = "its namespace is labelled " + RevisionLabel + "=" + n.Labels[RevisionLabel] + " by " + setter(n) + ": label it there, or remove the label"
+		}
+		if OwnsLabel(n) && n.Labels[InjectionLabel] == "" {
+			member.Label, member.Since = n.Labels[RevisionLabel], labelledAt(n)
+		}
+		wave := mesh.Wave(n.Labels)
+		out[wave] = append(out[wave], member)
+	}
+	return out
 }

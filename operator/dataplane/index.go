@@ -4,28 +4,16 @@
 package dataplane
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
-	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
-
-	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
-
-// pod is what is kept of a pod. Names of namespaces, revisions and gateways are shared between pods.
-type pod struct {
-	// revision that injected the proxy; the zero handle when there is none.
-	revision unique.Handle[string]
-	// gateway is the MeshGateway that the pod belongs to.
-	gateway unique.Handle[string]
-	// optedOut pods don't want a sidecar.
-	optedOut bool
-}
 
 // namespacePods are the pods of one namespace by name.
 type namespacePods map[string]pod
@@ -36,7 +24,16 @@ type Index struct {
 	mu         sync.RWMutex
 	namespaces map[string]namespacePods
 	synced     bool
+	// workloads by namespace and kind/name; kinds are those that have been seen once.
+	workloads map[string]map[string]workload
+	kinds     map[string]bool
 
+	listeners []*listener
+	memory    memory
+}
+
+// listener is told of changes, at most once in debounce.
+type listener struct {
 	notify   func()
 	debounce time.Duration
 	timer    *time.Timer
@@ -44,35 +41,16 @@ type Index struct {
 
 // NewIndex makes an empty index. Changes are told by notify, at most once in debounce.
 func NewIndex(debounce time.Duration, notify func()) *Index {
-	return &Index{namespaces: map[string]namespacePods{}, notify: notify, debounce: debounce}
+	i := &Index{namespaces: map[string]namespacePods{}, workloads: map[string]map[string]workload{}, kinds: map[string]bool{}}
+	i.Listen(debounce, notify)
+	return i
 }
 
-// Annotations and labels by which Istio's injector tells what it did and is told what not to do.
-const (
-	statusAnnotation = "sidecar.istio.io/status"
-	injectKey        = "sidecar.istio.io/inject"
-	// RevisionLabel on a namespace or pod says which revision or tag injects; on an injected pod, as annotation, which did.
-	RevisionLabel = "istio.io/rev"
-	// InjectionLabel on a namespace turns injection by the default revision on (enabled) or all injection off (disabled).
-	InjectionLabel = "istio-injection"
-)
-
-var nothing = unique.Make("")
-
-func podOf(meta metav1.Object) pod {
-	annotations, labels := meta.GetAnnotations(), meta.GetLabels()
-	p := pod{revision: nothing, gateway: unique.Make(labels[v1alpha1.LabelGateway])}
-	if text, injected := annotations[statusAnnotation]; injected {
-		var status struct {
-			Revision string `json:"revision"`
-		}
-		if json.Unmarshal([]byte(text), &status) != nil || status.Revision == "" {
-			status.Revision = annotations[RevisionLabel]
-		}
-		p.revision = unique.Make(status.Revision)
-	}
-	p.optedOut = labels[injectKey] == "false" || labels[injectKey] == "" && annotations[injectKey] == "false"
-	return p
+// Listen tells changes to one more listener, at most once in debounce. Listeners come before the index is filled.
+func (i *Index) Listen(debounce time.Duration, notify func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.listeners = append(i.listeners, &listener{notify: notify, debounce: debounce})
 }
 
 func (i *Index) set(object any) error {
@@ -97,21 +75,26 @@ func (i *Index) set(object any) error {
 	return nil
 }
 
-// changed starts the wait after which a notification is due, unless one is under way. The lock is held.
+// changed starts the waits after which notifications are due, unless they are under way. The lock is held.
 func (i *Index) changed() {
-	if i.timer != nil || !i.synced {
+	if !i.synced {
 		return
 	}
-	i.timer = time.AfterFunc(i.debounce, func() {
-		i.mu.Lock()
-		i.timer = nil
-		i.mu.Unlock()
-		i.notify()
-	})
+	for _, l := range i.listeners {
+		if l.timer != nil {
+			continue
+		}
+		l.timer = time.AfterFunc(l.debounce, func() {
+			i.mu.Lock()
+			l.timer = nil
+			i.mu.Unlock()
+			l.notify()
+		})
+	}
 }
 
 // The methods by which a reflector fills the index.
-var _ cache.ReflectorStore = (*Index)(nil)
+var _ cache.TransformingStore = (*Index)(nil)
 
 // Add keeps a pod.
 func (i *Index) Add(object any) error { return i.set(object) }
@@ -132,6 +115,7 @@ func (i *Index) Delete(object any) error {
 		return nil
 	}
 	delete(pods, meta.GetName())
+	i.memory.forgetPod(types.NamespacedName{Namespace: meta.GetNamespace(), Name: meta.GetName()})
 	if len(pods) == 0 {
 		delete(i.namespaces, meta.GetNamespace()) // a map that was large keeps its memory
 	}
@@ -156,10 +140,16 @@ func (i *Index) Replace(objects []any, _ string) error {
 	}
 	i.mu.Lock()
 	i.namespaces, i.synced = next, true
+	listeners := i.listeners
 	i.mu.Unlock()
-	i.notify()
+	for _, l := range listeners {
+		l.notify()
+	}
 	return nil
 }
+
+// Transformer drops what the index does not keep, as soon as it is read.
+func (i *Index) Transformer() cache.TransformFunc { return trimPod }
 
 // Resync does nothing: what the index holds does not depend on when it looks.
 func (i *Index) Resync() error { return nil }
@@ -171,26 +161,34 @@ func (i *Index) Synced() bool {
 	return i.synced
 }
 
+// Whole says whether the index has seen all pods and all workloads once.
+func (i *Index) Whole() bool {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	return i.synced && i.kinds[kindDeployment] && i.kinds[kindStatefulSet] && i.kinds[kindDaemonSet]
+}
+
 // Query asks for the counts of one mesh.
 type Query struct {
 	// Stable is the revision that pods should have.
 	Stable string
 	// Namespaces belong to the mesh.
 	Namespaces map[string]bool
-	// Revisions are all revisions of the mesh.
-	Revisions map[string]bool
+	// Revisions are all revisions of the mesh, with the digest of what each injects now; empty where that is not known.
+	Revisions map[string]string
 }
 
 // Counts are the pods of one mesh.
 type Counts struct {
 	// ByRevision counts proxies of the mesh's revisions.
 	ByRevision map[string]int32
-	// Current counts the proxies of the stable revision.
+	// Current counts the proxies of the stable revision, as it injects them now.
 	Current int32
-	// Outdated counts pods of the mesh's namespaces without a proxy of the stable revision, and proxies of its other
-	// revisions elsewhere; Examples names some of them as namespace/name, in order.
-	Outdated int32
-	Examples []string
+	// Outdated counts pods of the mesh's namespaces without such a proxy, and proxies of its other revisions elsewhere;
+	// Examples names some of them as namespace/name, in order. Stale ones among them are of the stable revision, but not as it
+	// injects them now.
+	Outdated, Stale int32
+	Examples        []string
 }
 
 // maxExamples bounds lists of examples in status.
@@ -204,13 +202,19 @@ func (i *Index) Count(q Query) Counts {
 	for namespace, pods := range i.namespaces {
 		for name, p := range pods {
 			revision := p.revision.Value()
-			if q.Revisions[revision] {
+			injection, ours := q.Revisions[revision]
+			if ours {
 				out.ByRevision[revision]++
 			}
+			stale := injection != "" && p.injection.Value() != injection && p.gateway == nothing
 			switch {
-			case revision == q.Stable && revision != "":
+			case revision == q.Stable && revision != "" && !stale:
 				out.Current++
-			case q.Revisions[revision], q.Namespaces[namespace] && !p.optedOut:
+			case revision == q.Stable && revision != "":
+				out.Stale++
+				out.Outdated++
+				out.Examples = append(out.Examples, namespace+"/"+name)
+			case ours, q.Namespaces[namespace] && !p.optedOut:
 				out.Outdated++
 				out.Examples = append(out.Examples, namespace+"/"+name)
 			}
@@ -237,3 +241,22 @@ func (i *Index) Users(revisions, except map[string]bool) []string {
 	slices.Sort(out)
 	return out
 }
+
+// Examples names a few pods that a revision injected and that belong to no gateway, in order.
+func (i *Index) Examples(revision string) []types.NamespacedName {
+	var out []types.NamespacedName
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	for namespace, pods := range i.namespaces {
+		for name, p := range pods {
+			if revision != "" && p.revision.Value() == revision && p.gateway == nothing && !p.ending {
+				out = append(out, types.NamespacedName{Namespace: namespace, Name: name})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
+	return slices.Clip(out[:min(maxTried, len(out))])
+}
+
+// maxTried is how many pods are tried as an example before a plain one is taken.
+const maxTried = 3

@@ -55,7 +55,7 @@ func TestCount(t *testing.T) {
 		podMeta("istio-ingress", "gateway", "1-29-1", map[string]string{v1alpha1.LabelGateway: "ingress"}),
 	)
 	got := i.Count(Query{
-		Stable: "1-29-1", Namespaces: map[string]bool{"shop": true}, Revisions: map[string]bool{"1-29-1": true, "1-28-2": true},
+		Stable: "1-29-1", Namespaces: map[string]bool{"shop": true}, Revisions: map[string]string{"1-29-1": "", "1-28-2": ""},
 	})
 	want := Counts{
 		ByRevision: map[string]int32{"1-29-1": 2, "1-28-2": 2}, Current: 2, Outdated: 3,
@@ -145,7 +145,7 @@ func TestIndexEqualsARecount(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				q := Query{Stable: "1-29-1", Namespaces: map[string]bool{"a": true}, Revisions: map[string]bool{"1-28-2": true, "1-29-1": true}}
+				q := Query{Stable: "1-29-1", Namespaces: map[string]bool{"a": true}, Revisions: map[string]string{"1-28-2": "", "1-29-1": ""}}
 				if diff := cmp.Diff(scratch.Count(q), i.Count(q)); diff != "" {
 					t.Fatalf("index (-recount +index):\n%s", diff)
 				}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,7 +37,11 @@ func UsersOf(ctx context.Context, reader client.Reader, index *Index, m *v1alpha
 		own[g.Namespace+"/"+g.Name] = true
 	}
 	var users []string
-	for _, pod := range index.Users(map[string]bool{m.Status.StableRevision: m.Status.StableRevision != ""}, own) {
+	revisions, err := revisionsOf(ctx, reader, m)
+	if err != nil {
+		return nil, err
+	}
+	for _, pod := range index.Users(revisions, own) {
 		users = append(users, "pod "+pod)
 	}
 	for _, g := range gateways.Items {
@@ -52,12 +57,28 @@ func UsersOf(ctx context.Context, reader client.Reader, index *Index, m *v1alpha
 	}
 	for i := range all.Items {
 		n := &all.Items[i]
-		if n.DeletionTimestamp == nil && mesh.member(n.Labels) && !OwnsLabel(n) {
+		names := revisions[n.Labels[RevisionLabel]] && n.Labels[InjectionLabel] == ""
+		if n.DeletionTimestamp == nil && (names || mesh.member(n.Labels)) && !OwnsLabel(n) {
 			users = append(users, "namespace "+n.Name)
 		}
 	}
 	slices.Sort(users)
 	return users, nil
+}
+
+// revisionsOf are the revisions of a mesh.
+func revisionsOf(ctx context.Context, reader client.Reader, m *v1alpha1.MeshInstallation) (map[string]bool, error) {
+	var all v1alpha1.MeshRevisionList
+	if err := reader.List(ctx, &all); err != nil {
+		return nil, err
+	}
+	out := map[string]bool{m.Status.StableRevision: m.Status.StableRevision != ""}
+	for _, r := range all.Items {
+		if r.Spec.Mesh == m.Name {
+			out[r.Name] = true
+		}
+	}
+	return out, nil
 }
 
 // InjectorKind is the kind of Istio's injectors and revision tags.
@@ -70,8 +91,36 @@ const tagLabel = "istio.io/tag"
 const page = 1000
 
 // LiveUsersOf names who uses a mesh as the API server knows it at this moment, also the tags that others (istioctl) have set on
-// its revision. It reads the metadata of every pod: for what can't be taken back, not for every day.
+// its revisions. It reads the metadata of every pod: for what can't be taken back, not for every day.
 func LiveUsersOf(ctx context.Context, live client.Reader, m *v1alpha1.MeshInstallation) ([]string, error) {
+	now, err := liveIndex(ctx, live)
+	if err != nil {
+		return nil, err
+	}
+	users, err := UsersOf(ctx, live, now, m)
+	if err != nil {
+		return nil, err
+	}
+	revisions, err := revisionsOf(ctx, live, m)
+	if err != nil {
+		return nil, err
+	}
+	for _, revision := range slices.Sorted(maps.Keys(revisions)) {
+		tags, err := TagsOf(ctx, live, revision)
+		if err != nil {
+			return nil, err
+		}
+		for _, tag := range tags {
+			if tag.Labels[v1alpha1.LabelMesh] != m.Name {
+				users = append(users, "tag "+tag.Labels[tagLabel])
+			}
+		}
+	}
+	return users, nil
+}
+
+// liveIndex is an index of the pods that there are at this moment.
+func liveIndex(ctx context.Context, live client.Reader) (*Index, error) {
 	pods := &metav1.PartialObjectMetadataList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
 	var all []any
@@ -90,20 +139,60 @@ func LiveUsersOf(ctx context.Context, live client.Reader, m *v1alpha1.MeshInstal
 		}
 	}
 	now := NewIndex(0, func() {})
-	if err := now.Replace(all, ""); err != nil {
-		return nil, err
-	}
-	users, err := UsersOf(ctx, live, now, m)
-	if err != nil || m.Status.StableRevision == "" {
-		return users, err
+	return now, now.Replace(all, "")
+}
+
+// TagsOf are the revision tags that point to a revision, whoever set them.
+func TagsOf(ctx context.Context, live client.Reader, revision string) ([]metav1.PartialObjectMetadata, error) {
+	if revision == "" {
+		return nil, nil
 	}
 	tags := &metav1.PartialObjectMetadataList{}
 	tags.SetGroupVersionKind(InjectorKind)
-	err = live.List(ctx, tags, client.HasLabels{tagLabel}, client.MatchingLabels{RevisionLabel: m.Status.StableRevision})
-	for _, tag := range tags.Items {
-		if tag.Labels[v1alpha1.LabelMesh] != m.Name {
-			users = append(users, "tag "+tag.Labels[tagLabel])
+	err := live.List(ctx, tags, client.HasLabels{tagLabel}, client.MatchingLabels{RevisionLabel: revision})
+	return tags.Items, err
+}
+
+// UsersOfRevision names what refers to one revision: pods, gateways included, namespaces and pod templates. The error is
+// [ErrUnknown] where that can't be known: unknown counts as in use.
+func UsersOfRevision(ctx context.Context, reader client.Reader, index *Index, revision string) ([]string, error) {
+	if !index.Synced() {
+		return nil, ErrUnknown
+	}
+	var users []string
+	for _, pod := range index.Users(map[string]bool{revision: true}, nil) {
+		users = append(users, "pod "+pod)
+	}
+	for _, workload := range index.Pinning(revision) {
+		users = append(users, "the pod template of "+workload)
+	}
+	all := &metav1.PartialObjectMetadataList{}
+	all.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := reader.List(ctx, all); err != nil {
+		return nil, err
+	}
+	for i := range all.Items {
+		if n := &all.Items[i]; n.DeletionTimestamp == nil && n.Labels[RevisionLabel] == revision {
+			users = append(users, "namespace "+n.Name)
 		}
+	}
+	return users, nil
+}
+
+// LiveUsersOfRevision names what refers to one revision as the API server knows it at this moment, tags included. The pod templates
+// are those of the index.
+func LiveUsersOfRevision(ctx context.Context, live client.Reader, revision string) ([]string, error) {
+	now, err := liveIndex(ctx, live)
+	if err != nil {
+		return nil, err
+	}
+	users, err := UsersOfRevision(ctx, live, now, revision)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := TagsOf(ctx, live, revision)
+	for _, tag := range tags {
+		users = append(users, "tag "+tag.Labels[tagLabel])
 	}
 	return users, err
 }

@@ -8,6 +8,7 @@ package facts
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -54,18 +55,18 @@ func (g *Gatherer) Gather(ctx context.Context, reader client.Reader, mesh string
 	if out.TagUsers, err = tagUsers(ctx, reader); err != nil {
 		return out, err
 	}
-	revision, err := RevisionOf(ctx, reader, mesh)
+	stable, installed := "", ""
+	for _, m := range installations.Items {
+		if m.Name == mesh {
+			stable, installed = m.Status.StableRevision, m.Status.ResolvedVersion
+		}
+	}
+	revisions, err := RevisionsOf(ctx, reader, mesh)
 	if err != nil {
 		return out, err
 	}
-	installed := ""
-	if revision != nil {
-		installed = revision.Spec.Version
-	}
-	for _, m := range installations.Items {
-		if m.Name == mesh && installed == "" {
-			installed = m.Status.ResolvedVersion // the revision was lost; the version is not resolved anew for that
-		}
+	if revision := Stable(revisions, stable); revision != nil {
+		installed = revision.Spec.Version // else the revision was lost; the version is not resolved anew for that
 	}
 	if installed != "" {
 		out.Installed, err = semver.NewVersion(installed)
@@ -97,18 +98,34 @@ func tagUsers(ctx context.Context, reader client.Reader) (map[string][]string, e
 	return out, nil
 }
 
-// RevisionOf is the MeshRevision of a mesh, nil when it has none.
-func RevisionOf(ctx context.Context, reader client.Reader, mesh string) (*v1alpha1.MeshRevision, error) {
+// RevisionsOf are the MeshRevisions of a mesh, in the order of their names.
+func RevisionsOf(ctx context.Context, reader client.Reader, mesh string) ([]*v1alpha1.MeshRevision, error) {
 	var all v1alpha1.MeshRevisionList
 	if err := reader.List(ctx, &all); err != nil {
 		return nil, err
 	}
+	var out []*v1alpha1.MeshRevision
 	for i := range all.Items {
 		if all.Items[i].Spec.Mesh == mesh {
-			return &all.Items[i], nil
+			out = append(out, &all.Items[i])
 		}
 	}
-	return nil, nil
+	slices.SortFunc(out, func(a, b *v1alpha1.MeshRevision) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Stable is the stable one of the revisions of a mesh, of which status.stableRevision is given: while that is not written yet,
+// the only one there is. It is nil when there is none.
+func Stable(revisions []*v1alpha1.MeshRevision, stable string) *v1alpha1.MeshRevision {
+	for _, r := range revisions {
+		if r.Name == stable {
+			return r
+		}
+	}
+	if stable == "" && len(revisions) > 0 {
+		return revisions[0]
+	}
+	return nil
 }
 
 // KnownValues are the default values of a chart, nil where they can't be had: the rules that need them only warn.

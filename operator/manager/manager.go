@@ -38,10 +38,12 @@ import (
 	"github.com/meshwright/meshwright/controllers/gateway"
 	"github.com/meshwright/meshwright/controllers/installation"
 	"github.com/meshwright/meshwright/controllers/revision"
+	"github.com/meshwright/meshwright/controllers/rollout"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/facts"
+	"github.com/meshwright/meshwright/operator/probe"
 	"github.com/meshwright/meshwright/webhooks"
 	"github.com/meshwright/meshwright/webhooks/certs"
 )
@@ -56,6 +58,9 @@ const (
 
 // proxiesEvery bounds how often changes of pods make the installations look at the counts.
 const proxiesEvery = 2 * time.Second
+
+// workloadsEvery bounds how often changes of pods and workloads make a rollout look again.
+const workloadsEvery = 200 * time.Millisecond
 
 // reconcileTimeout ends a reconcile that hangs: one takes seconds at most, an image pull is never waited for inside.
 const reconcileTimeout = 2 * time.Minute
@@ -140,6 +145,7 @@ func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctr
 				&v1alpha1.MeshInstallation{}: {},
 				&v1alpha1.MeshRevision{}:     {},
 				&v1alpha1.MeshGateway{}:      {},
+				&v1alpha1.MeshRollout{}:      {},
 				namespaceMetadata():          {Transform: trimNamespace},
 				&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
 					Field: fields.OneTermEqualSelector("metadata.name", webhookName),
@@ -180,12 +186,14 @@ func trimNamespace(in any) (any, error) {
 
 // parts are what controllers and webhooks share.
 type parts struct {
-	owned      *apply.Owned
-	index      *dataplane.Index
-	proxies    chan event.GenericEvent
-	gatherer   *facts.Gatherer
-	library    *istio.Library
-	kubernetes *semver.Version
+	owned   *apply.Owned
+	index   *dataplane.Index
+	proxies chan event.GenericEvent
+	// walked and restarted are told of changes of the index, for the controllers that move workloads.
+	walked, restarted chan event.GenericEvent
+	gatherer          *facts.Gatherer
+	library           *istio.Library
+	kubernetes        *semver.Version
 	// namespace of the operator.
 	namespace string
 }
@@ -204,14 +212,12 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 	if err != nil {
 		return nil, err
 	}
-	proxies := make(chan event.GenericEvent, 1)
-	poke := func() {
-		select {
-		case proxies <- event.GenericEvent{Object: namespaceMetadata()}:
-		default: // one is waiting already, and says the same
-		}
-	}
+	proxies, poke := told()
 	index := dataplane.NewIndex(proxiesEvery, poke)
+	walked, pokeWalked := told()
+	index.Listen(workloadsEvery, pokeWalked)
+	restarted, pokeRestarted := told()
+	index.Listen(workloadsEvery, pokeRestarted)
 	watcher, err := dataplane.NewWatcher(mgr.GetConfig(), index)
 	if err != nil {
 		return nil, err
@@ -222,11 +228,22 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 		}
 	}
 	return &parts{
-		owned: owned, index: index, proxies: proxies, library: library, kubernetes: kubernetes, namespace: o.Namespace,
+		owned: owned, index: index, proxies: proxies, walked: walked, restarted: restarted, library: library, kubernetes: kubernetes, namespace: o.Namespace,
 		gatherer: &facts.Gatherer{
 			Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{},
 		},
 	}, nil
+}
+
+// told makes a channel, and what tells it without ever waiting: one event that is not read yet says as much as many.
+func told() (channel chan event.GenericEvent, tell func()) {
+	channel = make(chan event.GenericEvent, 1)
+	return channel, func() {
+		select {
+		case channel <- event.GenericEvent{Object: namespaceMetadata()}:
+		default:
+		}
+	}
 }
 
 // bundlesAgain is how soon sources of bundles that could not be read are tried again.
@@ -266,6 +283,12 @@ func (onEveryReplica) NeedLeaderElection() bool { return false }
 func (p *parts) addControllers(mgr ctrl.Manager) error {
 	applier := apply.New(p.owned, mgr.GetAPIReader())
 	version := "v" + p.kubernetes.String()
+	witness := &rollout.Witness{
+		Live: mgr.GetAPIReader(), Client: mgr.GetClient(), Prober: probe.New(), Clock: clock.RealClock{}, Examples: p.index.Examples,
+	}
+	if err := mgr.Add(witness); err != nil {
+		return err
+	}
 	for _, controller := range []interface{ SetupWithManager(ctrl.Manager) error }{
 		&installation.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned, Index: p.index, Proxies: p.proxies,
@@ -275,6 +298,14 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 		&revision.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned},
 		&gateway.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version},
 		&controllerdataplane.Reconciler{Client: mgr.GetClient(), Namespace: p.namespace},
+		&controllerdataplane.Restarter{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Index: p.index, Changed: p.restarted,
+			Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, Namespace: p.namespace,
+		},
+		&rollout.Reconciler{
+			Client: mgr.GetClient(), Index: p.index, Changed: p.walked, Witness: witness,
+			Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, Namespace: p.namespace,
+		},
 	} {
 		if err := controller.SetupWithManager(mgr); err != nil {
 			return err

@@ -110,9 +110,9 @@ func TestLifeOfAMesh(t *testing.T) {
 		})
 		w.ready(t)
 	})
-	step("another version is refused by a condition, and the mesh kept", func(t *testing.T) {
-		w.patch(t, m, `{"spec":{"version":"1.31"}}`)
-		w.condition(t, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonVersionChange)
+	step("a version that is lower is refused by a condition, and the mesh kept", func(t *testing.T) {
+		w.patch(t, m, `{"spec":{"version":"1.28"}}`)
+		w.condition(t, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSkew)
 		w.condition(t, v1alpha1.ConditionStalled, metav1.ConditionTrue, "1.29.1")
 		w.condition(t, v1alpha1.ConditionControlPlaneReady, metav1.ConditionTrue, "")
 		w.patch(t, m, `{"spec":{"version":"1.29"}}`)

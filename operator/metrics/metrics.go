@@ -5,6 +5,8 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
@@ -24,13 +26,51 @@ var (
 	}, []string{"controller"})
 )
 
+var (
+	rolloutInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_rollout_info",
+		Help: "1 for each rollout under way, with what it does now and why.",
+	}, []string{"rollout", "mesh", "act", "reason"})
+	rolloutStep = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_rollout_step",
+		Help: "Index of the current step of each rollout under way; -1 when all are undone.",
+	}, []string{"rollout", "mesh"})
+	decisions = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meshwright_rollout_decisions_total",
+		Help: "Decisions of rollouts that differed from the one before.",
+	}, []string{"act"})
+	stepSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "meshwright_rollout_step_duration_seconds",
+		Help:    "How long steps of rollouts took, in seconds, waits for people included.",
+		Buckets: []float64{1, 5, 15, 60, 300, 900, 3600, 14400, 86400},
+	}, []string{"type"})
+	windowSeconds = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_rollout_next_window_seconds",
+		Help: "Time until the next window of a rollout that waits for one, in seconds, as of its last decision.",
+	}, []string{"rollout", "mesh"})
+	proxies = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_proxies",
+		Help: "Pods of a mesh by revision of their sidecar and state: current, or outdated (another revision, a stale sidecar or none).",
+	}, []string{"mesh", "revision", "state"})
+	restarts = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meshwright_restarts_total",
+		Help: "Workloads that were restarted (Rollout) and pods that were evicted (Evict).",
+	}, []string{"mesh", "type"})
+	refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meshwright_evictions_refused_total",
+		Help: "Evictions that a PodDisruptionBudget refused.",
+	}, []string{"mesh"})
+)
+
 func init() {
 	metrics.Registry.MustRegister(Collectors()...)
 }
 
 // Collectors are all of them.
 func Collectors() []prometheus.Collector {
-	return []prometheus.Collector{info, condition, corrections}
+	return []prometheus.Collector{
+		info, condition, corrections, rolloutInfo, rolloutStep, decisions, stepSeconds, windowSeconds, proxies, restarts, refusals,
+	}
 }
 
 // Corrected counts objects that a controller put back.
@@ -55,4 +95,47 @@ func Mesh(mesh, version, revision string, conditions map[string]bool) {
 func Forget(mesh string) {
 	info.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
 	condition.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
+	proxies.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
 }
+
+// Rollout sets the gauges of a rollout under way.
+func Rollout(name, mesh, act, reason string, step int32, window time.Duration) {
+	rolloutInfo.DeletePartialMatch(prometheus.Labels{"rollout": name})
+	rolloutInfo.WithLabelValues(name, mesh, act, reason).Set(1)
+	rolloutStep.WithLabelValues(name, mesh).Set(float64(step))
+	windowSeconds.WithLabelValues(name, mesh).Set(window.Seconds())
+}
+
+// ForgetRollout removes the gauges of a rollout that has ended or is gone.
+func ForgetRollout(name string) {
+	for _, gauge := range []*prometheus.GaugeVec{rolloutInfo, rolloutStep, windowSeconds} {
+		gauge.DeletePartialMatch(prometheus.Labels{"rollout": name})
+	}
+}
+
+// Decided counts a decision that differs from the one before.
+func Decided(act string) { decisions.WithLabelValues(act).Inc() }
+
+// StepEnded observes how long a step took.
+func StepEnded(kind string, took time.Duration) {
+	stepSeconds.WithLabelValues(kind).Observe(took.Seconds())
+}
+
+// Proxies sets the counts of the pods of a mesh.
+func Proxies(mesh, stable string, current, outdated int32, byRevision map[string]int32) {
+	proxies.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
+	for revision, count := range byRevision {
+		if revision != stable {
+			proxies.WithLabelValues(mesh, revision, "outdated").Set(float64(count))
+			outdated -= count
+		}
+	}
+	proxies.WithLabelValues(mesh, stable, "current").Set(float64(current))
+	proxies.WithLabelValues(mesh, "", "outdated").Set(float64(max(0, outdated)))
+}
+
+// Restarted counts a workload that was restarted, or a pod that was evicted.
+func Restarted(mesh, kind string) { restarts.WithLabelValues(mesh, kind).Inc() }
+
+// EvictionRefused counts an eviction that a PodDisruptionBudget refused.
+func EvictionRefused(mesh string) { refusals.WithLabelValues(mesh).Inc() }

@@ -103,25 +103,33 @@ func Tag(r Request, name string) ([]*unstructured.Unstructured, error) {
 	return tag, nil
 }
 
-// ControlPlane are the objects of one revision: istiod and what it needs.
-func ControlPlane(r Request) ([]*unstructured.Unstructured, error) {
+// ControlPlane are the objects of one revision: istiod and what it needs. Injection is the digest of what it injects, which
+// injected pods carry as annotation; empty when there is no injector.
+func ControlPlane(r Request) (all []*unstructured.Unstructured, injection string, err error) {
 	values, err := istiodValues(r)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	all, err := objects(r, istio.ChartIstiod, releaseName(r), r.Namespace, values)
+	all, err = objects(r, istio.ChartIstiod, releaseName(r), r.Namespace, merge(values, stampValues()))
 	if err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	if injection, err = stamp(all, r.Revision); err != nil {
+		return nil, "", err
 	}
 	own(all, map[string]string{v1alpha1.LabelMesh: r.Mesh, v1alpha1.LabelRevision: r.Revision})
-	return all, nil
+	return all, injection, nil
 }
 
-func releaseName(r Request) string {
-	if r.inPlace() {
+// releaseName is what istioctl and Helm would call the release: as its istiod.
+func releaseName(r Request) string { return IstiodName(r.Revision) }
+
+// IstiodName is what the Deployment and the Service of a revision's istiod are called.
+func IstiodName(revision string) string {
+	if revision == version.DefaultRevisionName {
 		return "istiod"
 	}
-	return "istiod-" + r.Revision
+	return "istiod-" + revision
 }
 
 // istiodValues are the user's values with ours laid over them.

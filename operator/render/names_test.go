@@ -37,7 +37,7 @@ func TestNamesOfEveryVersion(t *testing.T) {
 				objects []*unstructured.Unstructured
 			}{
 				{"base", must(t)(Base(r))},
-				{"control plane", must(t)(ControlPlane(r))},
+				{"control plane", must(t)(controlPlane(r))},
 				{"default revision", must(t)(DefaultRevision(r))},
 				{"tag stable", must(t)(Tag(r, "stable"))},
 				{"gateway", must(t)(Gateway(g))},

@@ -90,7 +90,7 @@ func TestNamesOfACanaryRevision(t *testing.T) {
 		"ServiceAccount istio-system/istiod-1-29-1",
 		"ValidatingWebhookConfiguration istio-validator-1-29-1-istio-system",
 	}
-	if diff := cmp.Diff(want, names(must(t)(ControlPlane(r)))); diff != "" {
+	if diff := cmp.Diff(want, names(must(t)(controlPlane(r)))); diff != "" {
 		t.Errorf("control plane (-want +got):\n%s", diff)
 	}
 	want = []string{
@@ -113,7 +113,7 @@ func TestNamesOfACanaryRevision(t *testing.T) {
 // A revision that is upgraded in place is called default, and its objects have no suffix.
 func TestNamesInPlace(t *testing.T) {
 	r := canary(t, "1.29.1", "default")
-	got := names(must(t)(ControlPlane(r)))
+	got := names(must(t)(controlPlane(r)))
 	for _, want := range []string{"Deployment istio-system/istiod", "MutatingWebhookConfiguration istio-sidecar-injector"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%s is missing among %v", want, got)
@@ -137,7 +137,7 @@ func TestEveryVersionRenders(t *testing.T) {
 				t.Errorf("%d CRDs, want all of Istio's", len(crds))
 			}
 			g := GatewayRequest{Request: r, Name: "ingress", GatewayNamespace: "istio-ingress"}
-			all := slices.Concat(must(t)(Base(r)), must(t)(ControlPlane(r)), must(t)(DefaultRevision(r)), must(t)(Tag(r, "stable")), must(t)(Gateway(g)))
+			all := slices.Concat(must(t)(Base(r)), must(t)(controlPlane(r)), must(t)(DefaultRevision(r)), must(t)(Tag(r, "stable")), must(t)(Gateway(g)))
 			for _, o := range all {
 				if o.GetLabels()[v1alpha1.LabelMesh] != "default" {
 					t.Errorf("%s %s is not marked as the mesh's", o.GetKind(), o.GetName())
@@ -174,7 +174,7 @@ func TestImages(t *testing.T) {
 		t.Run(tc.reason, func(t *testing.T) {
 			r := canary(t, "1.29.1", "1-29-1")
 			r.Images = tc.images
-			containers, _, err := unstructured.NestedSlice(find(t, must(t)(ControlPlane(r)), "Deployment").Object, "spec", "template", "spec", "containers")
+			containers, _, err := unstructured.NestedSlice(find(t, must(t)(controlPlane(r)), "Deployment").Object, "spec", "template", "spec", "containers")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +190,7 @@ func TestOursAreLast(t *testing.T) {
 	r := canary(t, "1.29.1", "1-29-1")
 	r.Values = map[string]any{"revision": "mine", "autoscaleMin": 2}
 	r.MeshConfig = map[string]any{"accessLogFile": "/dev/stdout"}
-	objects := must(t)(ControlPlane(r))
+	objects := must(t)(controlPlane(r))
 	if name := find(t, objects, "Deployment").GetName(); name != "istiod-1-29-1" {
 		t.Errorf("Deployment is called %s", name)
 	}
@@ -263,7 +263,7 @@ func TestGateway(t *testing.T) {
 // Packing loses nothing, and the digest of inputs changes with each of them but not with the charts' bytes.
 func TestPackAndDigest(t *testing.T) {
 	r := canary(t, "1.29.1", "1-29-1")
-	objects := must(t)(ControlPlane(r))
+	objects := must(t)(controlPlane(r))
 	packed, err := Pack(objects)
 	if err != nil {
 		t.Fatal(err)
@@ -304,7 +304,7 @@ func BenchmarkControlPlane(b *testing.B) {
 	}
 	r := Request{Bundle: bundle, KubeVersion: "v1.34.4", Mesh: "default", Revision: "1-29-1", Namespace: "istio-system"}
 	for b.Loop() {
-		if _, err := ControlPlane(r); err != nil {
+		if _, _, err := ControlPlane(r); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -328,4 +328,10 @@ func TestGatewayIsNothingElse(t *testing.T) {
 			}
 		}
 	}
+}
+
+// controlPlane are the objects alone.
+func controlPlane(r Request) ([]*unstructured.Unstructured, error) {
+	objects, _, err := ControlPlane(r)
+	return objects, err
 }

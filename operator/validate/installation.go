@@ -4,6 +4,9 @@
 package validate
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,21 +53,17 @@ func Target(m *v1alpha1.MeshInstallation, f Facts) (*semver.Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Installed != nil && !wanted.Allows(f.Installed) {
-		return nil, &VersionChangeError{Wanted: m.Spec.Version, Installed: f.Installed}
+	patches := m.Spec.Upgrade.AutoUpgrade == v1alpha1.AutoUpgradePatch
+	return version.Resolve(wanted, f.Available, f.Installed, patches)
+}
+
+// Move says whether the move from the installed version to a target is one that Istio supports, or need not be. The error is a
+// [*version.SkewError].
+func Move(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) error {
+	if f.Installed == nil || m.Spec.Upgrade.VersionSkew == v1alpha1.VersionSkewAccept {
+		return nil
 	}
-	return version.Resolve(wanted, f.Available, f.Installed)
-}
-
-// VersionChangeError says that a mesh would have to move to another version, which this release does not do.
-type VersionChangeError struct {
-	Wanted    string
-	Installed *semver.Version
-}
-
-func (e *VersionChangeError) Error() string {
-	return fmt.Sprintf("Istio %s is installed and %q does not allow it: this release of Meshwright installs and keeps a version but does not move "+
-		"a mesh to another one; write a version that allows %s, or delete the installation and create it anew", e.Installed, e.Wanted, e.Installed)
+	return version.CheckMove(f.Installed, target, m.Spec.Upgrade.Type == v1alpha1.UpgradeInPlace)
 }
 
 // RevisionName is what the revision of a version is called in an installation.
@@ -72,7 +71,21 @@ func RevisionName(m *v1alpha1.MeshInstallation, v *semver.Version) string {
 	if m.Spec.Upgrade.Type == v1alpha1.UpgradeInPlace {
 		return version.DefaultRevisionName
 	}
-	return version.RevisionName(v)
+	name := version.RevisionName(v)
+	if m.Spec.Upgrade.Canary.RevisionFor == v1alpha1.RevisionForAnyChange {
+		name += "-" + inputsHash(m)
+	}
+	return name
+}
+
+// inputsHash tells the configurations of one version apart.
+func inputsHash(m *v1alpha1.MeshInstallation) string {
+	raw, err := json.Marshal(map[string]any{"images": m.Spec.Images, "controlPlane": m.Spec.ControlPlane})
+	if err != nil {
+		return "invalid" // the API server keeps no such object
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:4])
 }
 
 // Installation checks an installation. Errors name field and remedy; warnings are what a user probably did not mean.
@@ -81,11 +94,16 @@ func Installation(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, 
 	target, err := Target(m, f)
 	if err != nil {
 		errs = append(errs, field.Invalid(spec.Child("version"), m.Spec.Version, err.Error()))
-	} else if f.Installed == nil {
+	} else if f.Installed == nil || !f.Installed.Equal(target) {
 		// Gates judge new targets only: what is installed is kept, whatever happened beneath it.
 		moreErrs, moreWarnings := newTarget(m, target, f)
 		errs, warnings = append(errs, moreErrs...), append(warnings, moreWarnings...)
+		if err := Move(m, target, f); err != nil {
+			detail := fmt.Sprintf("%v; or set spec.upgrade.versionSkew to Accept", err)
+			errs = append(errs, field.Invalid(spec.Child("version"), m.Spec.Version, detail))
+		}
 	}
+	errs = append(errs, course(m)...)
 	errs = append(errs, shared(m, target, f)...)
 	errs = append(errs, droppedTags(m, f)...)
 	errs = append(errs, gateways(m, f)...)
@@ -99,11 +117,11 @@ func Installation(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, 
 	return append(errs, moreErrs...), append(warnings, moreWarnings...)
 }
 
-// Supported says whether the version that a new installation means supports this Kubernetes, or need not. The error is a
+// Supported says whether the version that an installation means and that is not installed supports this Kubernetes, or need not. The error is a
 // [*version.UnsupportedKubernetesError].
 func Supported(m *v1alpha1.MeshInstallation, f Facts) error {
 	target, err := Target(m, f)
-	if err != nil || f.Installed != nil || m.Spec.Upgrade.UnsupportedKubernetes == v1alpha1.UnsupportedKubernetesAccept {
+	if err != nil || f.Installed != nil && f.Installed.Equal(target) || m.Spec.Upgrade.UnsupportedKubernetes == v1alpha1.UnsupportedKubernetesAccept {
 		return nil //nolint:nilerr // what version is meant is another question
 	}
 	line, known := f.Lines[version.LineOf(target)]

@@ -89,8 +89,22 @@ func TestMistakesAreNamed(t *testing.T) {
 		},
 		{"known to be bad", func(m *v1alpha1.MeshInstallation) { m.Spec.Version = "1.29.0" }, nil, []string{"spec.version", "loses leaves"}},
 		{
-			"another version than the installed one", nil, func(f *Facts) { f.Installed = semver.MustParse("1.28.2") },
-			[]string{"spec.version", "1.28.2", "does not move"},
+			"a lower version than the installed one", nil, func(f *Facts) { f.Installed = semver.MustParse("1.31.0") },
+			[]string{"spec.version", "1.31.0", "does not move down", "versionSkew"},
+		},
+		{
+			"a version that is three minors ahead", nil, func(f *Facts) { f.Installed = semver.MustParse("1.26.1") },
+			[]string{"spec.version", "1.26.1", "go to 1.28 first"},
+		},
+		{
+			"a step of a wave that there is not", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{{Name: "a", Type: v1alpha1.StepDataPlane, DataPlane: &v1alpha1.DataPlaneStep{Wave: "late"}}}
+			}, nil, []string{"spec.upgrade.canary.steps[0].dataPlane.wave", "late", "rest"},
+		},
+		{
+			"a window that can't be read", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Upgrade.Windows = []v1alpha1.Window{{Schedule: "0 2 * * 6", TimeZone: "Mars/North"}}
+			}, nil, []string{"spec.upgrade.windows[0]", "Mars/North", "Europe/Berlin"},
 		},
 		{
 			"the namespace of another mesh", nil, other(func(m *v1alpha1.MeshInstallation) { m.Spec.Namespace = "istio-system" }),

@@ -65,13 +65,18 @@ func (e *UnavailableError) Error() string {
 }
 
 // Resolve chooses the version that is meant: the installed one while it is allowed, so that a new catalogue alone moves
-// nothing, else the highest available. Installed is nil when nothing is. The error is an [*UnavailableError].
-func Resolve(w Wanted, available []*semver.Version, installed *semver.Version) (*semver.Version, error) {
-	if installed != nil && w.Allows(installed) {
-		return installed, nil
-	}
+// nothing, else the highest available. With patches, a higher patch of the installed minor is chosen all the same. Installed is
+// nil when nothing is. The error is an [*UnavailableError].
+func Resolve(w Wanted, available []*semver.Version, installed *semver.Version, patches bool) (*semver.Version, error) {
 	var best *semver.Version
+	stays := installed != nil && w.Allows(installed)
+	if stays {
+		best = installed
+	}
 	for _, v := range available {
+		if stays && (!patches || LineOf(v) != LineOf(installed)) {
+			continue
+		}
 		if w.Allows(v) && (best == nil || v.GreaterThan(best)) {
 			best = v
 		}
@@ -80,6 +85,10 @@ func Resolve(w Wanted, available []*semver.Version, installed *semver.Version) (
 		return nil, &UnavailableError{Wanted: w.text, Nearest: nearest(w.text, available)}
 	}
 	return best, nil
+}
+
+func sortDown(all []*semver.Version) {
+	slices.SortFunc(all, func(a, b *semver.Version) int { return b.Compare(a) })
 }
 
 var number = regexp.MustCompile(`[0-9]+(\.[0-9]+){0,2}`)

@@ -46,7 +46,7 @@ func TestResolve(t *testing.T) {
 			if tc.installed != "" {
 				installed = semver.MustParse(tc.installed)
 			}
-			got, err := Resolve(w, known, installed)
+			got, err := Resolve(w, known, installed, false)
 			if err != nil || got.String() != tc.want {
 				t.Errorf("Resolve(%s) = %v, %v, want %s", tc.text, got, err, tc.want)
 			}
@@ -68,7 +68,7 @@ func TestNearestVersionsAreNamed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = Resolve(w, known, nil)
+			_, err = Resolve(w, known, nil, false)
 			var unavailable *UnavailableError
 			if !errors.As(err, &unavailable) {
 				t.Fatalf("Resolve(%s) = %v, want an UnavailableError", tc.text, err)
@@ -141,7 +141,7 @@ func TestResolveProperties(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := Resolve(w, available, installed)
+		got, err := Resolve(w, available, installed, false)
 		switch {
 		case w.Allows(installed) && (err != nil || got != installed):
 			t.Fatalf("installed %s is allowed by %s, got %v, %v", installed, w, got, err)

@@ -12,6 +12,8 @@ const (
 	ConditionStalled           = "Stalled"
 	ConditionControlPlaneReady = "ControlPlaneReady"
 	ConditionGatewaysReady     = "GatewaysReady"
+	ConditionUpgradeAvailable  = "UpgradeAvailable"
+	ConditionComplete          = "Complete"
 )
 
 // Reasons: the closed list. A reason never changes its meaning, alerts are written on it.
@@ -26,8 +28,71 @@ const (
 	ReasonVersionUnavailable = "VersionUnavailable"
 	// ReasonUnsupportedKubernetes: Istio's release does not support this Kubernetes. Stalled.
 	ReasonUnsupportedKubernetes = "UnsupportedKubernetes"
-	// ReasonVersionChange: spec.version no longer allows the version that serves, which is kept.
-	ReasonVersionChange = "VersionChange"
+	// ReasonRollingOut: a MeshRollout moves the mesh to another version or configuration.
+	ReasonRollingOut = "RollingOut"
+	// ReasonCreatingCanary: the control plane of the canary is created and starts.
+	ReasonCreatingCanary = "CreatingCanary"
+	// ReasonCanaryFailed: the control plane of the canary does not get ready.
+	ReasonCanaryFailed = "CanaryFailed"
+	// ReasonProving: the canary has to show that it injects pods and configures proxies before anything moves.
+	ReasonProving = "Proving"
+	// ReasonUnproven: that can't be found out; the message names remedy and waiver.
+	ReasonUnproven = "Unproven"
+	// ReasonNotInjecting: new pods would not get the sidecar of the canary.
+	ReasonNotInjecting = "NotInjecting"
+	// ReasonMoving: workloads of the current step are moved.
+	ReasonMoving = "Moving"
+	// ReasonBaking: the numbers of the step are reached; it is watched for a while.
+	ReasonBaking = "Baking"
+	// ReasonAwaitingApproval: the step waits until a person approves it.
+	ReasonAwaitingApproval = "AwaitingApproval"
+	// ReasonPausing: a step of type Pause waits for its time to pass.
+	ReasonPausing = "Pausing"
+	// ReasonOutsideWindow: workloads are moved in the next window.
+	ReasonOutsideWindow = "OutsideWindow"
+	// ReasonOvershoot: more has moved than the step allows, by other people's restarts; approve the step to accept it.
+	ReasonOvershoot = "Overshoot"
+	// ReasonAwaitingRestarts: dataPlane.restart.type is Manual, and people have to restart the workloads.
+	ReasonAwaitingRestarts = "AwaitingRestarts"
+	// ReasonWorkloadFailed: new pods of a workload do not become ready; the message names pod and reason.
+	ReasonWorkloadFailed = "WorkloadFailed"
+	// ReasonDeadlineExceeded: a step made no progress for progressDeadlineSeconds.
+	ReasonDeadlineExceeded = "DeadlineExceeded"
+	// ReasonOldRevisionFailed: the revision to go back to does not serve, so that the canary may be the only healthy one.
+	ReasonOldRevisionFailed = "OldRevisionFailed"
+	// ReasonAborted: the goal is Abort; where something has moved already, only RollBack leads on.
+	ReasonAborted = "Aborted"
+	// ReasonRollingBack: the rollout moves back what it has moved.
+	ReasonRollingBack = "RollingBack"
+	// ReasonRolledBack: everything is at the old revision again, and the canary is gone.
+	ReasonRolledBack = "RolledBack"
+	// ReasonPromoting: the default revision and the tags are moved.
+	ReasonPromoting = "Promoting"
+	// ReasonRetireAfter: nothing refers to the old revision; it is kept for upgrade.canary.retireAfterSeconds.
+	ReasonRetireAfter = "RetireAfter"
+	// ReasonStillInUse: something refers to the revision that is to be retired; the message names it.
+	ReasonStillInUse = "StillInUse"
+	// ReasonRetiring: the revision is removed.
+	ReasonRetiring = "Retiring"
+	// ReasonUnknown: something that the decision needs can't be read; nothing is done.
+	ReasonUnknown = "Unknown"
+	// ReasonNotGranted: another operation is active on the mesh.
+	ReasonNotGranted = "NotGranted"
+	// ReasonCompleted: the rollout has ended well.
+	ReasonCompleted = "Completed"
+	// ReasonTargetFailed: the last rollout to what the spec wants failed; it is tried again when the spec changes or the
+	// MeshRollout is given one retry more.
+	ReasonTargetFailed = "TargetFailed"
+	// ReasonPreflight: something was found that has to be mended or acknowledged before a rollout begins.
+	ReasonPreflight = "Preflight"
+	// ReasonSkew: Istio does not support the move from the version that serves to the wanted one. Stalled.
+	ReasonSkew = "VersionSkew"
+	// ReasonUpgradeAvailable: newer versions are known that the mesh could move to.
+	ReasonUpgradeAvailable = "UpgradeAvailable"
+	// ReasonNoUpgrade: no newer version is known that the mesh could move to.
+	ReasonNoUpgrade = "NoUpgrade"
+	// ReasonEndOfLife: support of the version that serves has ended, or ends within 30 days.
+	ReasonEndOfLife = "EndOfLife"
 	// ReasonPaused: spec.paused is true.
 	ReasonPaused = "Paused"
 	// ReasonApplyFailed: the API server refused an object; the message says which and why.
@@ -72,8 +137,22 @@ const (
 	LabelRevision = "meshwright.io/revision"
 	// AnnotationCreated is on namespaces that Meshwright created. Its value is the name of the MeshInstallation.
 	AnnotationCreated = "meshwright.io/created-for"
+	// AnnotationInjection is on pods: the digest of what their revision injected.
+	AnnotationInjection = "meshwright.io/injection"
+	// AnnotationRestart on a workload or a namespace, with the value exclude, keeps it from being restarted.
+	AnnotationRestart = "meshwright.io/restart"
+	// AnnotationRestartedFor is on workloads and their pod templates: the rollout that restarted them.
+	AnnotationRestartedFor = "meshwright.io/restarted-for"
 	// Finalizer holds a kind of this group until its objects are gone.
 	Finalizer = "meshwright.io/finalizer"
+)
+
+// Labels of Istio.
+const (
+	// IstioRevision on a namespace or pod says which revision or tag injects; as annotation of an injected pod, which did.
+	IstioRevision = "istio.io/rev"
+	// IstioInjection on a namespace turns injection by the default revision on (enabled) or all injection off (disabled).
+	IstioInjection = "istio-injection"
 )
 
 // Field managers of server-side apply, one for each controller: two partial applies under one name delete each

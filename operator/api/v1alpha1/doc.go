@@ -27,6 +27,7 @@ func AddToScheme(s *runtime.Scheme) error {
 		&MeshInstallation{}, &MeshInstallationList{},
 		&MeshRevision{}, &MeshRevisionList{},
 		&MeshGateway{}, &MeshGatewayList{},
+		&MeshRollout{}, &MeshRolloutList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

@@ -6,6 +6,7 @@ package v1alpha1
 import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // MeshInstallation is the one object a user writes: the Istio mesh that is wanted in this cluster. Meshwright
@@ -16,7 +17,9 @@ import (
 // +kubebuilder:resource:scope=Cluster,shortName=mesh,categories=meshwright
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.spec.version`
 // +kubebuilder:printcolumn:name="Stable",type=string,JSONPath=`.status.stableRevision`
+// +kubebuilder:printcolumn:name="Canary",type=string,JSONPath=`.status.canaryRevision`
 // +kubebuilder:printcolumn:name="Up-to-date",type=string,JSONPath=`.status.conditions[?(@.type=="UpToDate")].reason`
+// +kubebuilder:printcolumn:name="Step",type=string,JSONPath=`.status.step`
 // +kubebuilder:printcolumn:name="Proxies",type=string,JSONPath=`.status.dataPlane.summary`
 // +kubebuilder:printcolumn:name="Gateways",type=string,JSONPath=`.status.gatewaySummary`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
@@ -51,6 +54,8 @@ type MeshInstallationList struct {
 // +kubebuilder:validation:XValidation:rule="self.__namespace__ == oldSelf.__namespace__",message="namespace is immutable: delete the installation and create it anew in the other namespace"
 // +kubebuilder:validation:XValidation:rule="self.upgrade.type == oldSelf.upgrade.type",message="upgrade.type is immutable: it decides what the revision is called"
 // +kubebuilder:validation:XValidation:rule="self.upgrade.type != 'InPlace' || self.defaultRevision != 'Leave'",message="defaultRevision: the one revision of upgrade.type InPlace is the cluster's default: set defaultRevision to Claim, or upgrade.type to Canary"
+// +kubebuilder:validation:XValidation:rule="!has(self.dataPlane) || !has(self.dataPlane.waves) || self.dataPlane.waves.all(w, has(w.tag) == (self.dataPlane.enrollment == 'Tag'))",message="dataPlane.waves: a wave has a selector with enrollment NamespaceLabel, and a tag with enrollment Tag"
+// +kubebuilder:validation:XValidation:rule="!has(self.dataPlane) || !has(self.dataPlane.waves) || self.dataPlane.waves.all(w, !(w.name in ['rest', 'followers']))",message="dataPlane.waves: the names rest and followers are reserved"
 // +kubebuilder:validation:XValidation:rule="!has(self.gateways) || self.gateways.all(g, g.__namespace__ != self.__namespace__)",message="gateways: a gateway needs a namespace of its own, not that of the control plane"
 type MeshInstallationSpec struct {
 	// Version of Istio: exact ("1.29.1"), a line ("1.29", its newest known patch) or a constraint (">=1.28 <1.30").
@@ -217,7 +222,79 @@ type DataPlane struct {
 	// +optional
 	// +kubebuilder:default=NamespaceLabel
 	Enrollment Enrollment `json:"enrollment,omitempty"`
+	// Restart says how workloads are moved to another revision, or get the sidecar that their revision injects now.
+	// +optional
+	// +kubebuilder:default={}
+	Restart Restart `json:"restart,omitempty"`
+	// Waves group the namespaces of the mesh, in the order in which they move. The first that matches has a namespace; what
+	// matches none is in the last wave, which is called rest. Default: all namespaces are in that one.
+	// Example: [{name: early, selector: {matchLabels: {tier: test}}}].
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=19
+	Waves []Wave `json:"waves,omitempty"`
 }
+
+// RestWave is the wave of the namespaces that match no other; FollowersWave that of the namespaces that follow a tag or the
+// default revision, which move when these do.
+const (
+	RestWave      = "rest"
+	FollowersWave = "followers"
+)
+
+// Wave is a group of namespaces that move together.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.selector) != has(self.tag)",message="a wave has either a selector (enrollment NamespaceLabel) or a tag (enrollment Tag)"
+type Wave struct {
+	// Name of the wave; rest and followers are reserved. Example: early.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=30
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// Selector of its namespaces, for enrollment NamespaceLabel. Example: {matchLabels: {tier: test}}.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+	// Tag of spec.tags that its namespaces are labelled with, for enrollment Tag. Example: canary.
+	// +optional
+	// +kubebuilder:validation:MaxLength=40
+	Tag string `json:"tag,omitempty"`
+}
+
+// Restart says how workloads are moved.
+type Restart struct {
+	// Type Rollout restarts whole workloads by their own rolling update. Evict evicts pods, and obeys PodDisruptionBudgets.
+	// Manual restarts nothing: a step waits until people have. The annotation meshwright.io/restart: exclude on a workload or
+	// its namespace keeps it from being restarted. Default: Rollout.
+	// +optional
+	// +kubebuilder:default=Rollout
+	Type RestartType `json:"type,omitempty"`
+	// MaxUnavailable is how many may be away at a time in a wave: workloads under Rollout, pods under Evict; a number, or a
+	// percentage of the wave, rounded down, one at least. Default: 10%.
+	// +optional
+	// +kubebuilder:default="10%"
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 10000 : self.matches('^([1-9]|[1-9][0-9]|100)%$')",message="maxUnavailable: a number from 1, or a percentage from 1% to 100%"
+	MaxUnavailable *intstr.IntOrString `json:"maxUnavailable,omitempty"`
+	// PodsPerMinute bounds how many pods are restarted in a minute; a workload with more waits for a minute without any. 0: no
+	// bound. Default: 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	PodsPerMinute int32 `json:"podsPerMinute,omitempty"`
+}
+
+// RestartType says how workloads are moved.
+// +kubebuilder:validation:Enum=Rollout;Evict;Manual
+type RestartType string
+
+// The values of RestartType.
+const (
+	RestartRollout RestartType = "Rollout"
+	RestartEvict   RestartType = "Evict"
+	RestartManual  RestartType = "Manual"
+)
 
 // Enrollment says how a namespace is told that it belongs to the mesh.
 // +kubebuilder:validation:Enum=NamespaceLabel;Tag
@@ -241,6 +318,196 @@ type Upgrade struct {
 	// +optional
 	// +kubebuilder:default=Refuse
 	UnsupportedKubernetes UnsupportedKubernetes `json:"unsupportedKubernetes,omitempty"`
+	// AutoUpgrade says what a newer patch does that this operator knows and spec.version allows: None (nothing: a resolved
+	// version stays) or Patch (the mesh moves to it, within its minor). Default: None.
+	// +optional
+	// +kubebuilder:default=None
+	AutoUpgrade AutoUpgrade `json:"autoUpgrade,omitempty"`
+	// OnFailure says what a rollout does when a step fails: RollBack, or Pause (it halts until somebody says how to go on).
+	// Default: RollBack.
+	// +optional
+	// +kubebuilder:default=RollBack
+	OnFailure FailurePolicy `json:"onFailure,omitempty"`
+	// VersionSkew says what happens to moves that Istio does not support: more than two minors up (one in place), or down.
+	// Refuse or Accept. Default: Refuse.
+	// +optional
+	// +kubebuilder:default=Refuse
+	VersionSkew VersionSkew `json:"versionSkew,omitempty"`
+	// Canary is how a mesh of type Canary moves.
+	// +optional
+	// +kubebuilder:default={}
+	Canary Canary `json:"canary,omitempty"`
+	// Windows in which workloads are moved; a rollback does not wait for one. Default: always.
+	// Example: [{schedule: "0 2 * * 6", durationSeconds: 14400, timeZone: Europe/Berlin}].
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=20
+	Windows []Window `json:"windows,omitempty"`
+	// ProgressDeadlineSeconds is after how many seconds without progress a step has failed. The clock stands still in pauses,
+	// outside windows, and while the rollout or the mesh is paused. Default: 1800.
+	// +optional
+	// +kubebuilder:default=1800
+	// +kubebuilder:validation:Minimum=10
+	// +kubebuilder:validation:Maximum=604800
+	ProgressDeadlineSeconds int32 `json:"progressDeadlineSeconds,omitempty"`
+	// RolloutHistoryLimit is how many MeshRollouts that have ended are kept. Default: 10.
+	// +optional
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	RolloutHistoryLimit int32 `json:"rolloutHistoryLimit,omitempty"`
+	// Acknowledged are findings of the checks before a rollout that would hold it back, by name.
+	// Example: [EnvoyFilter/shop/headers].
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MaxLength=400
+	Acknowledged []string `json:"acknowledged,omitempty"`
+}
+
+// AutoUpgrade says what a newer patch does.
+// +kubebuilder:validation:Enum=None;Patch
+type AutoUpgrade string
+
+// The values of AutoUpgrade.
+const (
+	AutoUpgradeNone  AutoUpgrade = "None"
+	AutoUpgradePatch AutoUpgrade = "Patch"
+)
+
+// FailurePolicy says what a rollout does when a step fails.
+// +kubebuilder:validation:Enum=RollBack;Pause
+type FailurePolicy string
+
+// The values of FailurePolicy.
+const (
+	OnFailureRollBack FailurePolicy = "RollBack"
+	OnFailurePause    FailurePolicy = "Pause"
+)
+
+// VersionSkew says what happens to moves that Istio does not support.
+// +kubebuilder:validation:Enum=Refuse;Accept
+type VersionSkew string
+
+// The values of VersionSkew.
+const (
+	VersionSkewRefuse VersionSkew = "Refuse"
+	VersionSkewAccept VersionSkew = "Accept"
+)
+
+// Canary is how a mesh of type Canary moves.
+type Canary struct {
+	// RevisionFor says what gets a revision of its own: a Version, or AnyChange of values and mesh configuration too.
+	// Default: Version.
+	// +optional
+	// +kubebuilder:default=Version
+	RevisionFor RevisionFor `json:"revisionFor,omitempty"`
+	// RetireAfterSeconds is how long the old revision is kept after its last use, in seconds; until then the rollout can be
+	// rolled back. Default: 86400.
+	// +optional
+	// +kubebuilder:default=86400
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=31536000
+	RetireAfterSeconds *int32 `json:"retireAfterSeconds,omitempty"`
+	// Steps of a rollout, in their order; approvals bind to their names. Waves that no step names are moved last, in their
+	// order. Default: a DataPlane step for each wave.
+	// Example: [{name: early, type: DataPlane, dataPlane: {wave: early}}, {name: go, type: Pause}].
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=25
+	Steps []Step `json:"steps,omitempty"`
+}
+
+// RevisionFor says what gets a revision of its own.
+// +kubebuilder:validation:Enum=Version;AnyChange
+type RevisionFor string
+
+// The values of RevisionFor.
+const (
+	RevisionForVersion   RevisionFor = "Version"
+	RevisionForAnyChange RevisionFor = "AnyChange"
+)
+
+// Step is one step of a rollout.
+//
+// +kubebuilder:validation:XValidation:rule="self.type != 'Promote'",message="type: the rollout promotes by itself, after the last wave: use DataPlane or Pause"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'DataPlane') == has(self.dataPlane)",message="dataPlane is required for type DataPlane, and for no other"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Pause' || !has(self.pause)",message="pause belongs to type Pause only"
+type Step struct {
+	// Name of the step. Example: early.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// Type: DataPlane (move workloads) or Pause (wait for a time, or for an approval).
+	// +required
+	Type StepType `json:"type"`
+	// DataPlane says what moves.
+	// +optional
+	DataPlane *DataPlaneStep `json:"dataPlane,omitempty"`
+	// Pause says how long; absent: until the step is approved.
+	// +optional
+	Pause *PauseStep `json:"pause,omitempty"`
+}
+
+// StepType is what a step does.
+// +kubebuilder:validation:Enum=DataPlane;Pause;Promote
+type StepType string
+
+// The values of StepType.
+const (
+	StepDataPlane StepType = "DataPlane"
+	StepPause     StepType = "Pause"
+	StepPromote   StepType = "Promote"
+)
+
+// DataPlaneStep moves workloads of a wave.
+type DataPlaneStep struct {
+	// Wave that moves: one of dataPlane.waves, or rest. Example: early.
+	// +required
+	// +kubebuilder:validation:MaxLength=30
+	Wave string `json:"wave"`
+	// Percent of the wave that has moved when the step is done: workloads under restart.type Rollout, pods under Evict. It paces
+	// restarts: all pods that others create in the namespaces of the wave are of the new revision too. Default: 100.
+	// +optional
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Percent int32 `json:"percent,omitempty"`
+	// BakeSeconds is how long the step goes on after that, to see whether what moved stays healthy. Default: 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=604800
+	BakeSeconds int32 `json:"bakeSeconds,omitempty"`
+}
+
+// PauseStep waits.
+type PauseStep struct {
+	// DurationSeconds is how long. Example: 3600.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2592000
+	DurationSeconds int32 `json:"durationSeconds"`
+}
+
+// Window is a recurring time in which workloads are moved.
+type Window struct {
+	// Schedule is when it opens: minute, hour, day of month, month, day of week, as in cron. Example: "0 2 * * 6".
+	// +required
+	// +kubebuilder:validation:MinLength=9
+	// +kubebuilder:validation:MaxLength=100
+	Schedule string `json:"schedule"`
+	// DurationSeconds is how long it is open.
+	// +required
+	// +kubebuilder:validation:Minimum=60
+	// +kubebuilder:validation:Maximum=604800
+	DurationSeconds int32 `json:"durationSeconds"`
+	// TimeZone of the schedule, a name of the IANA database. Default: UTC. Example: Europe/Berlin.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	TimeZone string `json:"timeZone,omitempty"`
 }
 
 // UpgradeType says how a mesh moves between versions.
@@ -322,6 +589,27 @@ type MeshInstallationStatus struct {
 	// StableRevision is the revision that serves: the name of a MeshRevision.
 	// +optional
 	StableRevision string `json:"stableRevision,omitempty"`
+	// CanaryRevision is the revision that a rollout moves the mesh to; empty while there is none.
+	// +optional
+	CanaryRevision string `json:"canaryRevision,omitempty"`
+	// ActiveOperation is the one operation that may act on the mesh.
+	// +optional
+	ActiveOperation *ActiveOperation `json:"activeOperation,omitempty"`
+	// Step is how far the active rollout is: "<step>/<steps> <name>".
+	// +optional
+	Step string `json:"step,omitempty"`
+	// PendingVersion is what the spec wants by now and what waits for the active operation to end; empty for nothing.
+	// +optional
+	PendingVersion string `json:"pendingVersion,omitempty"`
+	// UpgradeTargets are the versions that this operator knows and the mesh could move to, the highest first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=20
+	UpgradeTargets []string `json:"upgradeTargets,omitempty"`
+	// FailedTarget is a target that a rollout failed to reach. It is not tried again until the spec changes or its
+	// MeshRollout is given one retry more.
+	// +optional
+	FailedTarget *FailedTarget `json:"failedTarget,omitempty"`
 	// Gateways are the gateways of spec.gateways.
 	// +optional
 	// +listType=map
@@ -343,6 +631,20 @@ type MeshInstallationStatus struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=200
 	Inventory []InventoryItem `json:"inventory,omitempty"`
+}
+
+// FailedTarget is a target that a rollout failed to reach.
+type FailedTarget struct {
+	// Version and InputsDigest of the target.
+	Version string `json:"version"`
+	// InputsDigest of the MeshRevision that it had.
+	InputsDigest string `json:"inputsDigest"`
+	// Generation of the spec that wanted it.
+	Generation int64 `json:"generation"`
+	// Rollout that failed, and how many retries it had been given.
+	Rollout string `json:"rollout"`
+	// Retries that the rollout had been given by then.
+	Retries int32 `json:"retries"`
 }
 
 // GatewaySummary is one gateway in the status of its mesh.
@@ -372,9 +674,12 @@ type DataPlaneStatus struct {
 	// Namespaces that belong to the mesh, by label or tag.
 	// +optional
 	Namespaces int32 `json:"namespaces,omitempty"`
-	// Outdated pods are in namespaces of the mesh but have no sidecar, or one of another revision; they are counted, not restarted.
+	// Outdated pods are in namespaces of the mesh but have no sidecar, or one of another revision, or a stale one.
 	// +optional
 	Outdated int32 `json:"outdated,omitempty"`
+	// Stale pods have the sidecar of the right revision, but not as it injects it now. They are among the outdated.
+	// +optional
+	Stale int32 `json:"stale,omitempty"`
 	// OutdatedExamples names up to 20 of them as namespace/name.
 	// +optional
 	// +listType=atomic

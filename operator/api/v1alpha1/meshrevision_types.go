@@ -43,7 +43,7 @@ type MeshRevisionList struct {
 
 // MeshRevisionSpec is one frozen control plane.
 //
-// +kubebuilder:validation:XValidation:rule="self.mesh == oldSelf.mesh && self.__namespace__ == oldSelf.__namespace__ && self.version == oldSelf.version",message="mesh, namespace and version of a revision are immutable"
+// +kubebuilder:validation:XValidation:rule="self.mesh == oldSelf.mesh && self.__namespace__ == oldSelf.__namespace__",message="mesh and namespace of a revision are immutable"
 type MeshRevisionSpec struct {
 	// Mesh is the name of the MeshInstallation that it belongs to.
 	// +required
@@ -62,9 +62,37 @@ type MeshRevisionSpec struct {
 	// InputsDigest is the digest of everything else it was rendered from: values, mesh configuration, images, names.
 	// +required
 	InputsDigest string `json:"inputsDigest"`
+	// Injection is a digest of what its injector puts into pods. Pods carry the one that they were injected with as annotation
+	// meshwright.io/injection.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Injection string `json:"injection,omitempty"`
+	// Previous is what the revision was before it was upgraded in place, until that rollout has ended.
+	// +optional
+	Previous *FrozenRevision `json:"previous,omitempty"`
+	// Replicas of istiod to begin with: those in force at the revision that this one stands beside.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas,omitempty"`
 	// Objects are the rendered objects: a JSON array, compressed with gzip.
 	// +required
-	// +kubebuilder:validation:MaxLength=900000
+	// +kubebuilder:validation:MaxLength=500000
+	Objects []byte `json:"objects"`
+}
+
+// FrozenRevision is what a revision was before.
+type FrozenRevision struct {
+	// Version is the exact Istio version.
+	Version string `json:"version"`
+	// BundleDigest, InputsDigest and Injection as in the revision itself.
+	BundleDigest string `json:"bundleDigest"`
+	// InputsDigest as in the revision itself.
+	InputsDigest string `json:"inputsDigest"`
+	// Injection as in the revision itself.
+	// +optional
+	Injection string `json:"injection,omitempty"`
+	// Objects as in the revision itself.
+	// +kubebuilder:validation:MaxLength=500000
 	Objects []byte `json:"objects"`
 }
 
@@ -78,6 +106,9 @@ type MeshRevisionStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Scaled says that istiod was given its replicas to begin with.
+	// +optional
+	Scaled bool `json:"scaled,omitempty"`
 	// Inventory lists the objects of this control plane.
 	// +optional
 	// +listType=map

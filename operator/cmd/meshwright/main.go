@@ -7,6 +7,7 @@ package main
 import (
 	"flag"
 	"os"
+	_ "time/tzdata" // windows name time zones, and images may have no database of them
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"

@@ -1,0 +1,167 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// pod is what is kept of a pod. Texts that many pods share are kept once.
+type pod struct {
+	// revision that injected the proxy, the zero handle when there is none; injection is the digest of what it injected.
+	revision, injection unique.Handle[string]
+	// gateway is the MeshGateway that the pod belongs to.
+	gateway unique.Handle[string]
+	// owner is kind/name of what would have to be restarted; template tells the generations of its pods apart.
+	owner, template unique.Handle[string]
+	// trouble is why a container does not get ready and will hardly do; empty for none.
+	trouble unique.Handle[string]
+	// born is the time of its creation, in seconds since 1970.
+	born int64
+	// optedOut pods don't want a sidecar, or can't have one.
+	optedOut bool
+	// ready says that it serves; ending that it is being deleted.
+	ready, ending bool
+}
+
+// Annotations and labels by which Istio's injector tells what it did and is told what not to do.
+const (
+	statusAnnotation = "sidecar.istio.io/status"
+	injectKey        = "sidecar.istio.io/inject"
+	// RevisionLabel and InjectionLabel are Istio's.
+	RevisionLabel, InjectionLabel = v1alpha1.IstioRevision, v1alpha1.IstioInjection
+)
+
+// Labels that controllers put on their pods, a value for each template.
+const (
+	deploymentTemplate = "pod-template-hash"
+	argoTemplate       = "rollouts-pod-template-hash"
+	setTemplate        = "controller-revision-hash"
+)
+
+var nothing = unique.Make("")
+
+// podOf keeps of a pod what is needed; of metadata alone nothing is known of its readiness.
+func podOf(meta metav1.Object) pod {
+	annotations, labels := meta.GetAnnotations(), meta.GetLabels()
+	owner, template := ownerOf(meta)
+	p := pod{
+		revision: nothing, injection: unique.Make(annotations[v1alpha1.AnnotationInjection]), trouble: nothing,
+		gateway: unique.Make(labels[v1alpha1.LabelGateway]), owner: unique.Make(owner), template: unique.Make(template),
+		born: meta.GetCreationTimestamp().Unix(), ending: meta.GetDeletionTimestamp() != nil,
+	}
+	if text, injected := annotations[statusAnnotation]; injected {
+		var status struct {
+			Revision string `json:"revision"`
+		}
+		if json.Unmarshal([]byte(text), &status) != nil || status.Revision == "" {
+			status.Revision = annotations[RevisionLabel]
+		}
+		p.revision = unique.Make(status.Revision)
+	}
+	p.optedOut = labels[injectKey] == "false" || labels[injectKey] == "" && annotations[injectKey] == "false"
+	if full, ok := meta.(*corev1.Pod); ok {
+		p.optedOut = p.optedOut || full.Spec.HostNetwork
+		p.ready = slices.ContainsFunc(full.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		})
+		p.trouble = unique.Make(troubleOf(full))
+	}
+	return p
+}
+
+// Kinds of what owns pods.
+const (
+	kindDeployment  = "Deployment"
+	kindStatefulSet = "StatefulSet"
+	kindDaemonSet   = "DaemonSet"
+	kindReplicaSet  = "ReplicaSet"
+	kindArgoRollout = "Rollout"
+	kindJob         = "Job"
+	kindPod         = "Pod"
+)
+
+// ownerOf names what would have to be restarted, as kind/name, and the template of the pod. A ReplicaSet of a Deployment is named
+// after it and the hash of the template, so that ReplicaSets need not be watched.
+func ownerOf(meta metav1.Object) (owner, template string) {
+	labels, controller := meta.GetLabels(), metav1.GetControllerOf(meta)
+	if controller == nil {
+		return kindPod + "/" + meta.GetName(), ""
+	}
+	if controller.Kind == kindReplicaSet {
+		for label, kind := range map[string]string{argoTemplate: kindArgoRollout, deploymentTemplate: kindDeployment} {
+			hash := labels[label]
+			if name, made := strings.CutSuffix(controller.Name, "-"+hash); made && hash != "" {
+				return kind + "/" + name, hash
+			}
+		}
+	}
+	return controller.Kind + "/" + controller.Name, labels[setTemplate]
+}
+
+// troubles are the reasons of waiting containers that time alone hardly mends.
+var troubles = []string{
+	"CrashLoopBackOff", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull",
+	"CreateContainerConfigError", "CreateContainerError", "RunContainerError",
+}
+
+func troubleOf(p *corev1.Pod) string {
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if c.State.Waiting != nil && slices.Contains(troubles, c.State.Waiting.Reason) {
+			return c.State.Waiting.Reason + " in container " + c.Name
+		}
+	}
+	return ""
+}
+
+// trimPod drops what podOf does not read, before the pods of a large cluster are listed.
+func trimPod(object any) (any, error) {
+	p, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion, OwnerReferences: p.OwnerReferences,
+		CreationTimestamp: p.CreationTimestamp, DeletionTimestamp: p.DeletionTimestamp,
+		Labels:      keep(p.Labels, injectKey, v1alpha1.LabelGateway, deploymentTemplate, argoTemplate, setTemplate),
+		Annotations: keep(p.Annotations, injectKey, statusAnnotation, RevisionLabel, v1alpha1.AnnotationInjection),
+	}}
+	out.Spec.HostNetwork = p.Spec.HostNetwork
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			out.Status.Conditions = []corev1.PodCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
+	out.Status.InitContainerStatuses = waiting(p.Status.InitContainerStatuses)
+	out.Status.ContainerStatuses = waiting(p.Status.ContainerStatuses)
+	return out, nil
+}
+
+func keep(from map[string]string, keys ...string) map[string]string {
+	out := map[string]string{}
+	for _, key := range keys {
+		if value, there := from[key]; there {
+			out[key] = value
+		}
+	}
+	return out
+}
+
+func waiting(all []corev1.ContainerStatus) (out []corev1.ContainerStatus) {
+	for _, c := range all {
+		if c.State.Waiting != nil {
+			state := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: c.State.Waiting.Reason}}
+			out = append(out, corev1.ContainerStatus{Name: c.Name, State: state})
+		}
+	}
+	return out
+}

@@ -1,0 +1,214 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// Workload is something that can be restarted, as it is. Pods that are being deleted are not counted.
+type Workload struct {
+	// Name is kind/namespace/name.
+	Name string
+	// Desired pods; Pods that there are; Moved of them have the proxy that the rollout moves to; Ready of the moved ones are
+	// ready; Behind are of the newest template and have not moved; Broken have not moved, and were not ready before.
+	Desired, Pods, Moved, Ready, Behind, Broken int32
+	// Started says that it was told to restart for this rollout, in this direction.
+	Started bool
+	// Settled says that all its pods are of its newest template.
+	Settled bool
+	// Astray says that the rollout sent it the other way before it turned back, and that it is not settled since.
+	Astray bool
+	// Failing names a moved pod and the reason why it does not become ready; empty while it may still.
+	Failing string
+	// Held is the reason why it can't be moved; Remedy says what to do.
+	Held, Remedy string
+	// Refused says why its pods could not be evicted last time.
+	Refused string
+	// Waiting are the names of its pods that could be evicted, in order; Resting counts those whose eviction was just refused.
+	Waiting []string
+	Resting int32
+}
+
+// moved says whether all of it has moved. One that wants no pods has nothing to move.
+func (w *Workload) moved() bool {
+	return w.Pods == 0 && w.Desired == 0 || w.Settled && w.Moved == w.Pods && w.Ready >= w.Desired
+}
+
+// needs says whether it has to be restarted. Where the pods of its newest template have moved, its own controller is about to
+// move the rest; while others deploy it, they come first.
+func (w *Workload) needs() bool { return !w.Started && w.Behind > 0 && (w.Settled || w.Astray) }
+
+// moving says whether it is on its way, and may have pods away.
+func (w *Workload) moving() bool {
+	return !w.moved() && (w.Started || w.Astray || w.Moved > 0 && !w.needs())
+}
+
+// failing says why the move of it has failed, if it has.
+func (w *Workload) failing() string {
+	if w.Started && w.Settled && w.Behind > 0 {
+		return "was restarted, and its new pods did not get the sidecar: look at the labels istio.io/rev and sidecar.istio.io/inject of its pods"
+	}
+	return w.Failing
+}
+
+// held says whether it can't be moved, now or ever. One that was not healthy before is left alone: it would only get worse, and
+// the rollout would be blamed for it.
+func (w *Workload) held() (reason, remedy string) {
+	switch {
+	case w.moved():
+		return "", ""
+	case w.Held != "":
+		return w.Held, w.Remedy
+	case !w.Started && !w.Astray && w.Moved == 0 && w.Broken > 0:
+		return HeldNotReady, fmt.Sprintf("%d of its pods were not ready before: mend it, and it is moved", w.Broken)
+	case !w.Started && !w.Astray && !w.Settled && w.Failing != "":
+		return HeldNotReady, "somebody else's rollout of it does not get ready (" + w.Failing + "): mend it, and it is moved"
+	}
+	return "", ""
+}
+
+// Reasons why a workload can't be moved.
+const (
+	HeldBarePod      = "BarePod"
+	HeldUnknownOwner = "UnknownOwner"
+	HeldRunningJob   = "RunningJob"
+	HeldOnDelete     = "OnDelete"
+	HeldPaused       = "Paused"
+	HeldExcluded     = "Excluded"
+	HeldReverted     = "Reverted"
+	HeldPinned       = "PinsRevision"
+	HeldBlocked      = "EnrollmentBlocked"
+	HeldNotReady     = "NotReady"
+)
+
+// Wave is a wave as it is, in workloads under restart type Rollout and Manual, in pods under Evict.
+type Wave struct {
+	// Known says that the counts are facts.
+	Known bool
+	// Total can be moved; Moved of them have; Moving are on their way.
+	Total, Moved, Moving int32
+	// Failing names a workload whose new pods do not become ready, and why.
+	Failing string
+	// Next is what is moved next; Refused why it could not be.
+	Next, Refused string
+	// Held workloads can't be moved.
+	Held []v1alpha1.UnmovableWorkload
+}
+
+// Count counts a wave.
+func Count(restart v1alpha1.RestartType, workloads []Workload) Wave {
+	out := Wave{Known: true}
+	sorted := slices.SortedFunc(slices.Values(workloads), func(a, b Workload) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range sorted {
+		w := &sorted[i]
+		if reason, remedy := w.held(); reason != "" {
+			out.Held = append(out.Held, v1alpha1.UnmovableWorkload{Workload: w.Name, Reason: reason, Message: remedy})
+			continue
+		}
+		if why := w.failing(); why != "" && out.Failing == "" {
+			out.Failing = w.Name + ": " + why
+		}
+		if w.Refused != "" && out.Refused == "" {
+			out.Refused = w.Name + ": " + w.Refused
+		}
+		if restart == v1alpha1.RestartEvict {
+			pods := max(w.Desired, w.Pods)
+			away := pods - w.Ready - w.Resting - int32(len(w.Waiting)) //nolint:gosec // a workload has fewer pods
+			out.Total, out.Moved, out.Moving = out.Total+pods, out.Moved+w.Ready, out.Moving+max(0, away)
+			if len(w.Waiting) > 0 && out.Next == "" {
+				out.Next = w.Name
+			}
+			continue
+		}
+		out.Total++
+		switch {
+		case w.moved():
+			out.Moved++
+		case w.moving():
+			out.Moving++
+		case w.needs() && out.Next == "":
+			out.Next = w.Name
+		}
+	}
+	return out
+}
+
+// Pick is one thing to restart: a workload, or one of its pods.
+type Pick struct {
+	// Workload is kind/namespace/name.
+	Workload string
+	// Pod is the name of the pod to evict; empty under type Rollout.
+	Pod string
+}
+
+// Next chooses what may be restarted now in a wave of which a share may move. Recent is how many pods were restarted within the
+// last minute.
+func Next(restart v1alpha1.Restart, percent int32, workloads []Workload, recent int32) []Pick {
+	wave := Count(restart.Type, workloads)
+	if restart.Type == v1alpha1.RestartManual || wave.Failing != "" {
+		return nil
+	}
+	room := min(unavailable(restart.MaxUnavailable, wave.Total), share(wave.Total, percent)-wave.Moved) - wave.Moving
+	sorted := slices.SortedFunc(slices.Values(workloads), func(a, b Workload) int { return cmp.Compare(a.Name, b.Name) })
+	sorted = slices.DeleteFunc(sorted, func(w Workload) bool {
+		reason, _ := w.held()
+		return reason != ""
+	})
+	var out []Pick
+	if restart.Type != v1alpha1.RestartEvict && percent > 0 {
+		// Those on their way to somewhere else are away already.
+		for i := range sorted {
+			if w := &sorted[i]; w.needs() && w.Astray && withinRate(restart.PodsPerMinute, recent, w.Pods) {
+				out, recent = append(out, Pick{Workload: w.Name}), recent+w.Pods
+			}
+		}
+	}
+	for i := range sorted {
+		w := &sorted[i]
+		if restart.Type == v1alpha1.RestartEvict {
+			for _, pod := range w.Waiting {
+				if room <= 0 || !withinRate(restart.PodsPerMinute, recent, 1) {
+					return out
+				}
+				out = append(out, Pick{Workload: w.Name, Pod: pod})
+				room, recent = room-1, recent+1
+			}
+			continue
+		}
+		if !w.needs() || w.Astray {
+			continue
+		}
+		if room <= 0 || !withinRate(restart.PodsPerMinute, recent, w.Pods) {
+			return out
+		}
+		out = append(out, Pick{Workload: w.Name})
+		room, recent = room-1, recent+w.Pods
+	}
+	return out
+}
+
+// withinRate says whether more pods may be restarted in this minute. A workload with more pods than that has a minute of its
+// own.
+func withinRate(limit, recent, pods int32) bool {
+	return limit == 0 || recent+pods <= limit || recent == 0
+}
+
+// unavailable is how many of a total may be away at a time, one at least.
+func unavailable(limit *intstr.IntOrString, total int32) int32 {
+	if limit == nil {
+		return 1
+	}
+	n, err := intstr.GetScaledValueFromIntOrPercent(limit, int(total), false)
+	if err != nil {
+		return 1 // what can't be read is taken for the least
+	}
+	return max(1, int32(min(n, int(total)))) //nolint:gosec // bounded by total
+}
