@@ -32,6 +32,8 @@ type Echo struct {
 	Replicas int32
 	// PodLabels beside app and version.
 	PodLabels map[string]string
+	// CrashOn is a revision with whose sidecar its pods crash.
+	CrashOn string
 }
 
 // Deploy creates or updates the Deployment and Service of an echo application.
@@ -54,6 +56,7 @@ func (e *Env) Deploy(ctx context.Context, app Echo) error {
 					Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: EchoPort}},
 					Env: []corev1.EnvVar{
 						{Name: "VERSION", Value: app.Version},
+						{Name: "CRASH_ON", Value: app.CrashOn},
 						{Name: "POD_NAME", ValueFrom: fieldRef("metadata.name")},
 						{Name: "REVISION", ValueFrom: fieldRef("metadata.annotations['istio.io/rev']")},
 					},

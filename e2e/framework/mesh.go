@@ -21,6 +21,7 @@ import (
 const (
 	Istio128 = "1.28.2"
 	Istio129 = "1.29.1"
+	Istio131 = "1.31.0"
 )
 
 // Hub is where the test images of every Istio version live.

@@ -12,6 +12,7 @@ import (
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -155,6 +156,16 @@ func (e *Env) ConditionSays(name, condition, text string, message *string) func(
 		*message = c.Message
 		return strings.Contains(c.Message, text), c.Message, nil
 	}
+}
+
+// KillOperator kills every process of the operator, which has no time to give its lease back, and deletes its pods, so that
+// new ones come at once instead of after the kubelet's growing pauses between restarts.
+func (e *Env) KillOperator(ctx context.Context) error {
+	if err := e.Cluster.Kill(ctx, OperatorProgram); err != nil {
+		return err
+	}
+	return e.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(OperatorNamespace),
+		client.MatchingLabels{"app.kubernetes.io/name": "meshwright"}, client.GracePeriodSeconds(0))
 }
 
 // ClientWithWarnings is a client whose admission warnings go to a handler.

@@ -9,12 +9,17 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -146,5 +151,73 @@ func (e *Env) WaitLoading(ctx context.Context, load Load) error {
 			}
 		}
 		return false, string(pod.Status.Phase), nil
+	})
+}
+
+// Mentions says whether the state of a rollout contains every one of some texts.
+func Mentions(o *v1alpha1.MeshRollout, texts ...string) bool {
+	state := StateOf(o)
+	return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(state, text) })
+}
+
+// Revisions counts the running pods of an application by the revision of their sidecar; empty for none.
+func (e *Env) Revisions(ctx context.Context, app Echo) (map[string]int, error) {
+	var pods corev1.PodList
+	if err := e.Client.List(ctx, &pods, client.InNamespace(app.Namespace), client.MatchingLabels{"app": app.Name}); err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
+	for _, p := range pods.Items {
+		if p.DeletionTimestamp == nil {
+			out[p.Annotations[v1alpha1.IstioRevision]]++
+		}
+	}
+	return out, nil
+}
+
+// ServiceAccount creates a service account with a cluster role, and returns a client that acts as it, and its user name.
+func (e *Env) ServiceAccount(ctx context.Context, namespace, name, role string) (client.Client, string, error) {
+	user := "system:serviceaccount:" + namespace + ":" + name
+	err := e.apply(ctx,
+		&corev1.ServiceAccount{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		},
+		&rbacv1.ClusterRoleBinding{
+			TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRoleBinding"},
+			ObjectMeta: metav1.ObjectMeta{Name: "meshwright-e2e-" + name},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name}},
+		})
+	if err != nil {
+		return nil, "", err
+	}
+	config := rest.CopyConfig(e.Config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user}
+	c, err := client.New(config, client.Options{Scheme: e.Client.Scheme(), Mapper: e.Client.RESTMapper()})
+	return c, user, err
+}
+
+// WaitBudget waits until a PodDisruptionBudget has counted its pods.
+func (e *Env) WaitBudget(ctx context.Context, budget *policyv1.PodDisruptionBudget, pods int32) error {
+	return e.WaitFor(ctx, "PodDisruptionBudget "+budget.Name+" to count its pods", func(ctx context.Context) (bool, string, error) {
+		err := e.Client.Get(ctx, client.ObjectKeyFromObject(budget), budget)
+		return budget.Status.ExpectedPods == pods && budget.Status.CurrentHealthy == pods, fmt.Sprintf("%+v", budget.Status), err
+	})
+}
+
+// WaitLeader waits until a replica of the operator that runs holds the lease.
+func (e *Env) WaitLeader(ctx context.Context) error {
+	return e.WaitFor(ctx, "a replica of the operator to lead", func(ctx context.Context) (bool, string, error) {
+		var lease coordinationv1.Lease
+		if err := e.Client.Get(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: OperatorDeployment}, &lease); err != nil {
+			return false, "", err
+		}
+		if lease.Spec.HolderIdentity == nil {
+			return false, "nobody holds the lease", nil
+		}
+		pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+		err := e.Client.Get(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: pod}, &corev1.Pod{})
+		return err == nil, "the lease is that of " + pod, client.IgnoreNotFound(err)
 	})
 }

@@ -13,9 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"github.com/meshwright/meshwright/e2e/framework"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
@@ -57,7 +54,9 @@ func TestOperatorKilledDuringInstallation(t *testing.T) {
 			timer := time.NewTimer(moment)
 			env.Create(t, mesh())
 			<-timer.C
-			killOperator(t)
+			if err := env.KillOperator(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := env.WaitReady(t.Context(), "default"); err != nil {
 				t.Fatal(err)
 			}
@@ -65,20 +64,6 @@ func TestOperatorKilledDuringInstallation(t *testing.T) {
 				t.Errorf("another end than without the kill (-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-// killOperator kills every process of the operator, which has no time to give its lease back, and deletes its pods, so that
-// new ones come at once instead of after the kubelet's growing pauses between restarts.
-func killOperator(t *testing.T) {
-	t.Helper()
-	if err := env.Cluster.Kill(t.Context(), framework.OperatorProgram); err != nil {
-		t.Fatal(err)
-	}
-	err := env.Client.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(framework.OperatorNamespace),
-		client.MatchingLabels{"app.kubernetes.io/name": "meshwright"}, client.GracePeriodSeconds(0))
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

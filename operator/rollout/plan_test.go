@@ -83,7 +83,8 @@ func TestStepsOfAPlan(t *testing.T) {
 			want: []string{"rest: DataPlane 100% of rest", "promote: Promote 100% of followers"},
 		},
 		{
-			name: "steps that do not name all waves", reason: "the waves that are not named move after the user's steps, in the order of the waves",
+			name: "steps that do not name all waves",
+			reason: "the waves that are not named move after the user's steps, in the order of the waves",
 			mesh: mesh(dataPlane("prod-first", "late", 100), pause("go")), from: old, to: newer,
 			want: []string{
 				"prod-first: DataPlane 100% of late", "go: Pause",
@@ -143,7 +144,8 @@ func TestStepsOfAPlan(t *testing.T) {
 			want: []string{"promote: Promote 100% of followers"},
 		},
 		{
-			name: "in place", reason: "one revision has nothing to promote; the workloads that follow a tag have to be restarted all the same",
+			name: "in place",
+			reason: "one revision has nothing to promote; the workloads that follow a tag have to be restarted all the same",
 			mesh: mesh(), from: called("default", old), to: called("default", newer),
 			want: []string{
 				"early: DataPlane 100% of early", "late: DataPlane 100% of late", "rest: DataPlane 100% of rest",
@@ -159,7 +161,8 @@ func TestStepsOfAPlan(t *testing.T) {
 			},
 		},
 		{
-			name: "names that clash", reason: "approvals bind to names: a step that is added takes a name that the user's steps do not have",
+			name: "names that clash",
+			reason: "approvals bind to names: a step that is added takes a name that the user's steps do not have",
 			mesh: mesh(pause("rest"), pause("promote"), pause("early"), pause("early-2")), from: old, to: newer,
 			want: []string{
 				"rest: Pause", "promote: Pause", "early: Pause", "early-2: Pause",
@@ -200,10 +203,13 @@ func TestStepsOfAPlan(t *testing.T) {
 // A plan is frozen: all that a rollout needs of an installation is written out.
 func TestPlanIsWrittenOut(t *testing.T) {
 	m := mesh(v1alpha1.Step{Name: "go", Type: v1alpha1.StepPause, Pause: &v1alpha1.PauseStep{DurationSeconds: 60}}, v1alpha1.Step{
-		Name: "all", Type: v1alpha1.StepDataPlane, DataPlane: &v1alpha1.DataPlaneStep{Wave: v1alpha1.RestWave, Percent: 100, BakeSeconds: 30},
+		Name: "all", Type: v1alpha1.StepDataPlane,
+		DataPlane: &v1alpha1.DataPlaneStep{Wave: v1alpha1.RestWave, Percent: 100, BakeSeconds: 30},
 	})
 	m.Spec.DataPlane.Waves = nil
-	m.Spec.DataPlane.Restart = v1alpha1.Restart{Type: v1alpha1.RestartEvict, MaxUnavailable: new(intstr.FromString("20%")), PodsPerMinute: 5}
+	m.Spec.DataPlane.Restart = v1alpha1.Restart{
+		Type: v1alpha1.RestartEvict, MaxUnavailable: new(intstr.FromString("20%")), PodsPerMinute: 5,
+	}
 	m.Spec.Upgrade.OnFailure = v1alpha1.OnFailurePause
 	m.Spec.Upgrade.ProgressDeadlineSeconds = 600
 	m.Spec.Upgrade.Windows = []v1alpha1.Window{{Schedule: "0 2 * * 6", DurationSeconds: 3600}}
@@ -247,8 +253,14 @@ func TestOnChange(t *testing.T) {
 		{"the target, while it waits", "nothing is wanted that has not been done", canary, lingering, false, newer, Keep},
 		{"the old version, while it moves", "the way back is the rollout's own", canary, moving, false, old, GoBack},
 		{"the old version, while it waits", "the old revision is still there to go back to", canary, lingering, false, old, GoBack},
-		{"another version, while it moves", "a mesh has two revisions at most: it has to go back first", canary, moving, false, newest, GoBack},
-		{"another version, while it waits", "going back would move everything once more for nothing", canary, lingering, false, newest, Finish},
+		{
+			"another version, while it moves", "a mesh has two revisions at most: it has to go back first",
+			canary, moving, false, newest, GoBack,
+		},
+		{
+			"another version, while it waits", "going back would move everything once more for nothing",
+			canary, lingering, false, newest, Finish,
+		},
 		{"another version, before the first step", "the canary is taken away before another comes", canary, 0, false, newest, GoBack},
 		{"another version, during promotion", "the last step is not done yet", canary, lingering - 1, false, newest, GoBack},
 		{"the old version, going back", "it goes there already", canary, moving, true, old, Keep},
@@ -257,10 +269,16 @@ func TestOnChange(t *testing.T) {
 		{"another version, back from the end", "a rollout turns once; another follows", canary, lingering, true, newest, Keep},
 		{"another version, all undone", "it is about to end", canary, -1, true, newest, Keep},
 		{"the same, in a refresh", "nothing is wanted that is not under way", refresh, moving, false, newer, Keep},
-		{"another version, in a refresh", "the control plane has not changed: the refresh is ended", refresh, moving, false, newest, GoBack},
+		{
+			"another version, in a refresh", "the control plane has not changed: the refresh is ended",
+			refresh, moving, false, newest, GoBack,
+		},
 		{"another version, after a refresh", "everything has moved", refresh, lingering, false, newest, Finish},
 		{"the target, in place", "nothing is wanted that is not under way", inPlace, moving, false, called("default", newer), Keep},
-		{"the old version, in place", "one revision goes back to its old version", inPlace, moving, false, called("default", old), GoBack},
+		{
+			"the old version, in place", "one revision goes back to its old version",
+			inPlace, moving, false, called("default", old), GoBack,
+		},
 		{"another version, in place", "it has to go back first", inPlace, moving, false, called("default", newest), GoBack},
 		{
 			"the target, of one version", "the revision tells what the version does not",

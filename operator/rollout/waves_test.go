@@ -47,7 +47,9 @@ func rolls(name string, pods int32, changes ...func(*Workload)) Workload {
 
 // astray is a workload that the rollout had sent forward when it turned back: one of its pods is on its way there still.
 func astray(name string, pods int32, changes ...func(*Workload)) Workload {
-	w := Workload{Name: name, Desired: pods, Pods: pods + 1, Moved: pods, Ready: pods, Behind: 1, Astray: true, Waiting: []string{name + "-new"}}
+	w := Workload{
+		Name: name, Desired: pods, Pods: pods + 1, Moved: pods, Ready: pods, Behind: 1, Astray: true, Waiting: []string{name + "-new"},
+	}
 	for _, change := range changes {
 		change(&w)
 	}
@@ -106,22 +108,26 @@ func TestCount(t *testing.T) {
 			Wave{Known: true, Total: 1, Next: "a"},
 		},
 		{
-			"a workload whose pods have all moved, one of them not ready", "it may have pods away until they are ready", v1alpha1.RestartRollout,
+			"a workload whose pods have all moved, one of them not ready", "it may have pods away until they are ready",
+			v1alpha1.RestartRollout,
 			[]Workload{{Name: "a", Desired: 2, Pods: 2, Moved: 2, Ready: 1, Settled: true, Started: true}},
 			Wave{Known: true, Total: 1, Moving: 1},
 		},
 		{
-			"a workload that others restart", "its own controller moves all of it: it is on its way, and not next", v1alpha1.RestartRollout,
+			"a workload that others restart", "its own controller moves all of it: it is on its way, and not next",
+			v1alpha1.RestartRollout,
 			[]Workload{rolls("a", 2, func(w *Workload) { w.Started = false })},
 			Wave{Known: true, Total: 1, Moving: 1},
 		},
 		{
-			"a workload of which some pods were replaced by chance", "it needs a restart for the rest, and is not on its way", v1alpha1.RestartRollout,
+			"a workload of which some pods were replaced by chance", "it needs a restart for the rest, and is not on its way",
+			v1alpha1.RestartRollout,
 			[]Workload{{Name: "a", Desired: 2, Pods: 2, Moved: 1, Ready: 1, Behind: 1, Settled: true}},
 			Wave{Known: true, Total: 1, Next: "a"},
 		},
 		{
-			"a workload that others deploy to the old revision", "they come first: it is neither on its way nor next", v1alpha1.RestartRollout,
+			"a workload that others deploy to the old revision", "they come first: it is neither on its way nor next",
+			v1alpha1.RestartRollout,
 			[]Workload{waits("a", 2, func(w *Workload) { w.Settled = false })},
 			Wave{Known: true, Total: 1},
 		},
@@ -188,7 +194,8 @@ func TestCount(t *testing.T) {
 			},
 		},
 		{
-			"a restart that did not bring the new sidecar", "another restart would not help: its labels say otherwise", v1alpha1.RestartRollout,
+			"a restart that did not bring the new sidecar", "another restart would not help: its labels say otherwise",
+			v1alpha1.RestartRollout,
 			[]Workload{waits("a", 1, func(w *Workload) { w.Started = true })},
 			Wave{
 				Known: true, Total: 1, Moving: 1,
@@ -251,7 +258,10 @@ func TestNext(t *testing.T) {
 		{"a number above the wave", "all of it", rolling("10", 0), 100, many(2, 1), 0, []string{"a", "b"}},
 		{"a percentage", "40% of 5 are two", rolling("40%", 0), 100, many(5, 3), 0, []string{"a", "b"}},
 		{"a percentage is rounded down", "59% of 5 are two", rolling("59%", 0), 100, many(5, 1), 0, []string{"a", "b"}},
-		{"a percentage of less than one", "one at least, or nothing would ever move", rolling("10%", 0), 100, many(3, 1), 0, []string{"a"}},
+		{
+			"a percentage of less than one", "one at least, or nothing would ever move",
+			rolling("10%", 0), 100, many(3, 1), 0, []string{"a"},
+		},
 		{"a budget that can't be read", "the least", rolling("a few", 0), 100, many(3, 1), 0, []string{"a"}},
 		{"no budget", "the least", v1alpha1.Restart{Type: v1alpha1.RestartRollout}, 100, many(3, 1), 0, []string{"a"}},
 		{
@@ -289,7 +299,10 @@ func TestNext(t *testing.T) {
 		{"some within the last minute", "they count", rolling("5", 5), 100, many(5, 2), 3, []string{"a"}},
 		{"all within the last minute", "none is left", rolling("5", 5), 100, many(5, 2), 5, nil},
 		{"more pods than a minute may have", "it has a minute of its own", rolling("5", 5), 100, many(5, 9), 0, []string{"a"}},
-		{"more pods than a minute may have, after others", "it waits until nothing was restarted for a minute", rolling("5", 5), 100, many(5, 9), 1, nil},
+		{
+			"more pods than a minute may have, after others", "it waits until nothing was restarted for a minute",
+			rolling("5", 5), 100, many(5, 9), 1, nil,
+		},
 		{"no bound", "0 says so", rolling("5", 0), 100, many(2, 99), 1000, []string{"a", "b"}},
 		{
 			"a small one behind a large one", "the order is kept: the large one would never have its turn",
@@ -297,7 +310,10 @@ func TestNext(t *testing.T) {
 		},
 		// What is never picked.
 		{"held", "it can't be moved", rolling("5", 0), 100, []Workload{waits("a", 1, excluded), waits("b", 1)}, 0, []string{"b"}},
-		{"not healthy before", "it is left alone", rolling("5", 0), 100, []Workload{waits("a", 2, sick), waits("b", 1)}, 0, []string{"b"}},
+		{
+			"not healthy before", "it is left alone",
+			rolling("5", 0), 100, []Workload{waits("a", 2, sick), waits("b", 1)}, 0, []string{"b"},
+		},
 		{"moved", "there is nothing to do", rolling("5", 0), 100, []Workload{done("a", 2), waits("b", 0)}, 0, nil},
 		{"told already", "once is enough", rolling("5", 0), 100, []Workload{rolls("a", 2)}, 0, nil},
 		{
@@ -312,10 +328,14 @@ func TestNext(t *testing.T) {
 			"one of those that were not healthy before fails", "it was not the rollout",
 			rolling("5", 0), 100, with(many(1, 1), waits("x", 2, sick, crashed)), 0, []string{"a"},
 		},
-		{"by hand", "people restart", v1alpha1.Restart{Type: v1alpha1.RestartManual, MaxUnavailable: new(intstr.FromInt32(5))}, 100, many(3, 1), 0, nil},
+		{
+			"by hand", "people restart",
+			v1alpha1.Restart{Type: v1alpha1.RestartManual, MaxUnavailable: new(intstr.FromInt32(5))}, 100, many(3, 1), 0, nil,
+		},
 		{
 			"by hand, one astray", "people restart that one too",
-			v1alpha1.Restart{Type: v1alpha1.RestartManual, MaxUnavailable: new(intstr.FromInt32(5))}, 100, []Workload{astray("a", 1)}, 0, nil,
+			v1alpha1.Restart{Type: v1alpha1.RestartManual, MaxUnavailable: new(intstr.FromInt32(5))}, 100,
+			[]Workload{astray("a", 1)}, 0, nil,
 		},
 		// Astray.
 		{
@@ -340,19 +360,27 @@ func TestNext(t *testing.T) {
 			rolling("1", 0), 100, []Workload{astray("x", 2, func(w *Workload) { w.Started, w.Astray = true, false })}, 0, nil,
 		},
 		// Evictions.
-		{"pods", "as many pods as the budget, of the first workload and then of the next", evicting("3", 0), 100, many(2, 2), 0, []string{"a a-1", "a a-2", "b b-1"}},
+		{
+			"pods", "as many pods as the budget, of the first workload and then of the next",
+			evicting("3", 0), 100, many(2, 2), 0, []string{"a a-1", "a a-2", "b b-1"},
+		},
 		{"a percentage of pods", "50% of 4 are two", evicting("50%", 0), 100, many(2, 2), 0, []string{"a a-1", "a a-2"}},
 		{"a share of pods", "26% of 4 are two, rounded up", evicting("10", 0), 26, many(2, 2), 0, []string{"a a-1", "a a-2"}},
 		{
 			"pods that are away", "they count against the budget",
-			evicting("2", 0), 100, []Workload{{Name: "a", Desired: 3, Pods: 2, Behind: 2, Settled: true, Waiting: []string{"a-1", "a-2"}}}, 0, []string{"a a-1"},
+			evicting("2", 0), 100,
+			[]Workload{{Name: "a", Desired: 3, Pods: 2, Behind: 2, Settled: true, Waiting: []string{"a-1", "a-2"}}}, 0, []string{"a a-1"},
 		},
 		{"evictions in a minute", "one pod counts as one", evicting("5", 3), 100, many(3, 2), 1, []string{"a a-1", "a a-2"}},
-		{"evictions of a held workload", "it can't be moved", evicting("5", 0), 100, []Workload{waits("a", 2, excluded), waits("b", 1)}, 0, []string{"b b-1"}},
+		{
+			"evictions of a held workload", "it can't be moved",
+			evicting("5", 0), 100, []Workload{waits("a", 2, excluded), waits("b", 1)}, 0, []string{"b b-1"},
+		},
 		{
 			"evictions while a pod fails", "no other is put at risk",
 			evicting("5", 0), 100, []Workload{
-				waits("b", 2), {Name: "a", Desired: 1, Pods: 1, Moved: 1, Settled: true, Failing: "pod a-2 is not ready: CrashLoopBackOff in container app"},
+				waits("b", 2),
+				{Name: "a", Desired: 1, Pods: 1, Moved: 1, Settled: true, Failing: "pod a-2 is not ready: CrashLoopBackOff in container app"},
 			}, 0, nil,
 		},
 	}

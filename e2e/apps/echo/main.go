@@ -10,7 +10,8 @@
 // whatever the mesh does.
 //
 // What it knows of itself comes from the environment, as the downward API sets it: VERSION, REVISION (the annotation
-// istio.io/rev of its pod) and POD_NAME.
+// istio.io/rev of its pod) and POD_NAME. With CRASH_ON it ends at once when that is its REVISION: an application that does not
+// bear a new sidecar.
 package main
 
 import (
@@ -74,6 +75,9 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if bad := os.Getenv("CRASH_ON"); bad != "" && bad == os.Getenv("REVISION") {
+		log.Fatalf("does not run with revision %s", bad)
+	}
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)
