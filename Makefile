@@ -20,6 +20,10 @@ help: ## Explain the targets
 demo: bundles ## A real cluster, the operator, one mesh, 100 requests over mTLS
 	$(GO) run ./e2e/demo
 
+.PHONY: demo-upgrade
+demo-upgrade: bundles ## 1.28.2 to 1.29.1 under 200 requests a second: two waves, an approval, no request lost
+	$(GO) run ./e2e/demoupgrade
+
 .PHONY: test
 test: test-unit test-api test-e2e ## Everything that a fresh machine can prove, the real cluster included
 	@$(CLUSTER) down --name e2e

@@ -76,7 +76,7 @@ func (r *Reconciler) controlPlane(
 	if plan.From.Revision == plan.To.Revision && revision.Spec.InputsDigest != side.InputsDigest {
 		return revision, rollout.ControlPlane{Problem: "MeshRevision " + side.Revision + " is at " + revision.Spec.Version}, nil
 	}
-	out := rollout.ControlPlane{Exists: true, Problem: "it is being applied"}
+	out := rollout.ControlPlane{Exists: true, Leaving: revision.DeletionTimestamp != nil, Problem: "it is being applied"}
 	out.Ready = conditions.Current(revision.Status.Conditions, revision.Generation, v1alpha1.ConditionReady)
 	if c := apimeta.FindStatusCondition(revision.Status.Conditions, v1alpha1.ConditionReady); c != nil && c.ObservedGeneration == revision.Generation {
 		out.Problem = c.Message

@@ -39,6 +39,7 @@ type Mesh struct {
 // Course is what enrollment needs to know of a rollout.
 type Course struct {
 	Plan     *v1alpha1.RolloutPlan
+	Sorter   *rollout.Sorter
 	Progress v1alpha1.RolloutProgress
 }
 
@@ -66,7 +67,7 @@ func (m Mesh) Follows(all map[string]string) bool {
 
 // Wave is the wave of a namespace in the active rollout. One that is not labelled yet will be, by us.
 func (m Mesh) Wave(all map[string]string) string {
-	return rollout.WaveOf(m.Course.Plan, all, m.Follows(all) && (all[RevisionLabel] != "" || all[InjectionLabel] != ""))
+	return m.Course.Sorter.WaveOf(all, m.Follows(all) && (all[RevisionLabel] != "" || all[InjectionLabel] != ""))
 }
 
 // wanted is the revision that a namespace which we label should name.
@@ -74,7 +75,7 @@ func (m Mesh) wanted(namespace metav1.Object) string {
 	if m.Course == nil || m.Course.Progress.Outcome != "" {
 		return m.Revision
 	}
-	wave := rollout.WaveOf(m.Course.Plan, namespace.GetLabels(), false)
+	wave := m.Course.Sorter.WaveOf(namespace.GetLabels(), false)
 	return rollout.RevisionOf(m.Course.Plan, m.Course.Progress, wave)
 }
 

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/rollout"
 )
 
 // Gather gathers what enrollment needs of every installation, in the order of their names. The operator's own namespace is
@@ -45,7 +46,7 @@ func Gather(ctx context.Context, reader client.Reader, operator string) ([]Named
 			return nil, activeErr
 		}
 		if active != nil {
-			mesh.Course = &Course{Plan: &active.Spec.Plan, Progress: active.Status.Progress}
+			mesh.Course = &Course{Plan: &active.Spec.Plan, Sorter: rollout.NewSorter(&active.Spec.Plan), Progress: active.Status.Progress}
 		}
 		out = append(out, Named{Name: m.Name, Mesh: mesh, Still: m.Spec.Paused && !Removing(m) || err != nil})
 	}

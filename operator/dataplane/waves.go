@@ -103,7 +103,9 @@ func (i *Index) workload(n Member, owner string, names []string, to Towards) rol
 			if p.trouble != nothing {
 				out.Failing = fmt.Sprintf("new pod %s is not ready: %s", name, p.trouble.Value())
 			}
-		case p.ready || to.Back:
+		case !p.ready && to.Back:
+			out.Down = append(out.Down, name)
+		case p.ready:
 			why, alone := i.memory.refusedOf(types.NamespacedName{Namespace: n.Name, Name: name}, to.Now)
 			if why != "" {
 				out.Refused = "pod " + name + ": " + why

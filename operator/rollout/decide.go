@@ -37,17 +37,19 @@ func (w *walker) decide() Decision {
 	if !w.seen.Granted {
 		return wait(v1alpha1.ReasonNotGranted, "another operation is active on the mesh")
 	}
-	turned := w.verbs()
 	switch {
-	case turned:
-		return w.turned(v1alpha1.ReasonRollingBack, "spec.goal is "+string(w.spec.Goal))
 	case w.spec.Paused:
 		return wait(v1alpha1.ReasonPaused, "the rollout is paused: set spec.paused to false")
 	case w.seen.Paused:
 		return wait(v1alpha1.ReasonPaused, "the mesh is paused: set spec.paused of the MeshInstallation to false")
+	}
+	turned := w.verbs()
+	switch {
+	case turned:
+		return w.turned(v1alpha1.ReasonRollingBack, "spec.goal is "+string(w.spec.Goal))
 	case w.p.Halted:
 		return w.halted()
-	case w.spec.Goal == v1alpha1.GoalAbort && !w.p.Back:
+	case w.spec.Goal == v1alpha1.GoalAbort && !w.p.Back && !w.moved():
 		return Decision{Act: v1alpha1.ActHalt, Reason: v1alpha1.ReasonAborted, Note: "workloads have moved already: set goal to RollBack to move them back"}
 	case w.p.Back:
 		return w.back()
@@ -68,7 +70,7 @@ func (w *walker) verbs() (turned bool) {
 		}
 	}
 	abort := w.spec.Goal == v1alpha1.GoalAbort && !w.started()
-	if (w.spec.Goal == v1alpha1.GoalRollBack || abort) && !w.p.Back {
+	if (w.spec.Goal == v1alpha1.GoalRollBack || abort) && !w.p.Back && !w.leaving() {
 		w.turn()
 		return true
 	}
@@ -83,6 +85,14 @@ func (w *walker) started() bool {
 		}
 	}
 	return false
+}
+
+// moved says whether all steps are done.
+func (w *walker) moved() bool { return int(w.p.Step) >= len(w.plan.Steps) }
+
+// leaving says whether the old revision is being removed, or gone: there is no way back from there.
+func (w *walker) leaving() bool {
+	return w.moved() && !inPlace(w.plan) && (!w.seen.From.Exists || w.seen.From.Leaving)
 }
 
 // turn makes the rollout walk back from where it is.
@@ -112,13 +122,16 @@ func (w *walker) stamp() *metav1.Time { return &metav1.Time{Time: w.now} }
 func (w *walker) since(t *metav1.Time) time.Duration { return max(0, w.now.Sub(t.Time)) }
 
 func (w *walker) forward() Decision {
+	if w.leaving() {
+		return w.retire()
+	}
 	if d, done := w.controlPlane(); !done {
 		return d
 	}
 	if d, done := w.prove(); !done {
 		return d
 	}
-	for int(w.p.Step) < len(w.plan.Steps) {
+	for !w.moved() {
 		if d, done := w.step(&w.plan.Steps[w.p.Step]); !done {
 			return d
 		}
@@ -135,6 +148,8 @@ func (w *walker) controlPlane() (Decision, bool) {
 		return running(v1alpha1.ActCreate, v1alpha1.ReasonCreatingCanary, "control plane "+w.plan.To.Version+" as revision "+w.plan.To.Revision), false
 	case to.Ready:
 		return Decision{}, true
+	case w.moved():
+		return wait(v1alpha1.ReasonCanaryFailed, "everything has moved, and the control plane of "+w.plan.To.Revision+" does not serve: "+to.Problem), false
 	case w.exceeded():
 		return w.fail(v1alpha1.ReasonCanaryFailed, "the control plane of "+w.plan.To.Revision+" does not get ready: "+to.Problem), false
 	}
@@ -198,6 +213,7 @@ func (w *walker) step(s *v1alpha1.RolloutStep) (Decision, bool) {
 }
 
 func (w *walker) pause(s *v1alpha1.RolloutStep) (Decision, bool) {
+	w.p.ClockSeconds = 0 // what was waited for before has come
 	if w.approved(s.Name) {
 		return Decision{}, true
 	}
@@ -256,6 +272,7 @@ func (w *walker) wave(s *v1alpha1.RolloutStep) (Decision, bool) {
 
 // bake watches a step whose numbers are reached.
 func (w *walker) bake(s *v1alpha1.RolloutStep) (Decision, bool) {
+	w.p.ClockSeconds = 0
 	if w.p.Satisfied == nil {
 		w.p.Satisfied = w.stamp()
 	}
@@ -273,9 +290,6 @@ func (w *walker) move(s *v1alpha1.RolloutStep, wave Wave, allowed int32) Decisio
 	note := w.counts(s, wave, allowed)
 	if open, until := Open(w.plan.Windows, w.now); !open && !w.p.Back {
 		d := wait(v1alpha1.ReasonOutsideWindow, note+"; the rest in the next window")
-		if wave.Moving > 0 {
-			d = running(v1alpha1.ActWait, v1alpha1.ReasonOutsideWindow, note+"; the rest in the next window")
-		}
 		d.Until = until
 		return d
 	}
@@ -326,6 +340,8 @@ func (w *walker) retire() Decision {
 	switch {
 	case inPlace(w.plan), !w.seen.From.Exists:
 		return w.end(v1alpha1.OutcomeCompleted)
+	case w.seen.From.Leaving:
+		return w.removes(w.plan.From.Revision)
 	case !w.seen.UseOfFrom.Known:
 		w.p.Unused = nil
 		return w.linger(v1alpha1.ReasonUnknown, "whether "+w.plan.From.Revision+" is in use is not known, so it is kept: "+w.seen.UseOfFrom.By)
@@ -342,11 +358,16 @@ func (w *walker) retire() Decision {
 		d.Until = w.p.Unused.Add(after)
 		return d
 	}
-	return Decision{Act: v1alpha1.ActRetire, Reason: v1alpha1.ReasonRetiring, Note: "revision " + w.plan.From.Revision + " is removed"}
+	return w.removes(w.plan.From.Revision)
+}
+
+func (w *walker) removes(revision string) Decision {
+	return Decision{Act: v1alpha1.ActRetire, Reason: v1alpha1.ReasonRetiring, Note: "revision " + revision + " is removed"}
 }
 
 // linger waits after the last step; workloads that become movable are moved meanwhile.
 func (w *walker) linger(reason, note string) Decision {
+	w.p.ClockSeconds = 0
 	d := wait(reason, note)
 	d.Moving, _ = Open(w.plan.Windows, w.now)
 	return d
@@ -408,21 +429,23 @@ func (w *walker) undo(s *v1alpha1.RolloutStep) (Decision, bool) {
 // takeAway removes the canary when nothing refers to it.
 func (w *walker) takeAway() Decision {
 	outcome := v1alpha1.OutcomeRolledBack
-	if w.spec.Goal == v1alpha1.GoalAbort {
+	if w.spec.Goal == v1alpha1.GoalAbort && w.p.Failure == "" {
 		outcome = v1alpha1.OutcomeAborted
 	}
 	use := w.seen.UseOfTo
 	switch {
 	case inPlace(w.plan), !w.seen.To.Exists:
 		return w.end(outcome)
+	case w.seen.To.Leaving:
+		return w.removes(w.plan.To.Revision)
 	case !use.Known:
 		return running(v1alpha1.ActWait, v1alpha1.ReasonUnknown, "whether "+w.plan.To.Revision+" is in use is not known, so it is kept: "+use.By)
 	case use.By != "":
 		d := wait(v1alpha1.ReasonStillInUse, w.plan.To.Revision+" is kept: it is used by "+use.By)
-		d.Moving = true
+		d.Moving = w.seen.From.Ready
 		return d
 	}
-	return running(v1alpha1.ActRetire, v1alpha1.ReasonRetiring, "revision "+w.plan.To.Revision+" is removed")
+	return w.removes(w.plan.To.Revision)
 }
 
 // fail turns back where that is allowed and possible, and halts otherwise.

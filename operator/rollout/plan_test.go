@@ -83,9 +83,9 @@ func TestStepsOfAPlan(t *testing.T) {
 			want: []string{"rest: DataPlane 100% of rest", "promote: Promote 100% of followers"},
 		},
 		{
-			name: "steps that do not name all waves",
+			name:   "steps that do not name all waves",
 			reason: "the waves that are not named move after the user's steps, in the order of the waves",
-			mesh: mesh(dataPlane("prod-first", "late", 100), pause("go")), from: old, to: newer,
+			mesh:   mesh(dataPlane("prod-first", "late", 100), pause("go")), from: old, to: newer,
 			want: []string{
 				"prod-first: DataPlane 100% of late", "go: Pause",
 				"early: DataPlane 100% of early", "rest: DataPlane 100% of rest", "promote: Promote 100% of followers",
@@ -144,9 +144,9 @@ func TestStepsOfAPlan(t *testing.T) {
 			want: []string{"promote: Promote 100% of followers"},
 		},
 		{
-			name: "in place",
+			name:   "in place",
 			reason: "one revision has nothing to promote; the workloads that follow a tag have to be restarted all the same",
-			mesh: mesh(), from: called("default", old), to: called("default", newer),
+			mesh:   mesh(), from: called("default", old), to: called("default", newer),
 			want: []string{
 				"early: DataPlane 100% of early", "late: DataPlane 100% of late", "rest: DataPlane 100% of rest",
 				"followers: DataPlane 100% of followers",
@@ -161,9 +161,9 @@ func TestStepsOfAPlan(t *testing.T) {
 			},
 		},
 		{
-			name: "names that clash",
+			name:   "names that clash",
 			reason: "approvals bind to names: a step that is added takes a name that the user's steps do not have",
-			mesh: mesh(pause("rest"), pause("promote"), pause("early"), pause("early-2")), from: old, to: newer,
+			mesh:   mesh(pause("rest"), pause("promote"), pause("early"), pause("early-2")), from: old, to: newer,
 			want: []string{
 				"rest: Pause", "promote: Pause", "early: Pause", "early-2: Pause",
 				"early-3: DataPlane 100% of early", "late: DataPlane 100% of late", "rest-2: DataPlane 100% of rest",

@@ -52,8 +52,8 @@ type Observation struct {
 
 // ControlPlane is one revision as it is.
 type ControlPlane struct {
-	// Exists says that there is a MeshRevision with the inputs of the plan.
-	Exists bool
+	// Exists says that there is a MeshRevision with the inputs of the plan; Leaving that it is being removed.
+	Exists, Leaving bool
 	// Ready says that its newest spec serves; Problem why it does not.
 	Ready   bool
 	Problem string

@@ -85,25 +85,42 @@ func Shares(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, wave string)
 	return Percent(plan, p, wave)
 }
 
+// Sorter sorts namespaces into the waves of a plan.
+type Sorter struct {
+	byTag bool
+	waves []wave
+}
+
+// wave is one wave with its selector, which selects nothing when it can't be read.
+type wave struct {
+	name, tag string
+	selector  labels.Selector
+}
+
+// NewSorter makes a sorter for a plan.
+func NewSorter(plan *v1alpha1.RolloutPlan) *Sorter {
+	out := &Sorter{byTag: plan.Enrollment == v1alpha1.EnrollmentTag}
+	for _, w := range plan.Waves {
+		selector, err := metav1.LabelSelectorAsSelector(w.Selector)
+		if err != nil {
+			selector = labels.Nothing()
+		}
+		out.waves = append(out.waves, wave{name: w.Name, tag: w.Tag, selector: selector})
+	}
+	return out
+}
+
 // WaveOf is the wave of a namespace, from its labels: the first that matches, else rest. A namespace that follows a tag which
 // no wave has, or the default revision, is moved by promotion: follows says so.
-func WaveOf(plan *v1alpha1.RolloutPlan, namespace map[string]string, follows bool) string {
-	for _, w := range plan.Waves {
-		if plan.Enrollment == v1alpha1.EnrollmentTag {
-			if namespace[v1alpha1.IstioRevision] == w.Tag && namespace[v1alpha1.IstioInjection] == "" {
-				return w.Name
-			}
-			continue
-		}
-		if follows {
-			continue
-		}
-		selector, err := metav1.LabelSelectorAsSelector(w.Selector)
-		if err == nil && selector.Matches(labels.Set(namespace)) {
-			return w.Name
+func (s *Sorter) WaveOf(namespace map[string]string, follows bool) string {
+	for _, w := range s.waves {
+		switch {
+		case s.byTag && namespace[v1alpha1.IstioRevision] == w.tag && namespace[v1alpha1.IstioInjection] == "",
+			!s.byTag && !follows && w.selector.Matches(labels.Set(namespace)):
+			return w.name
 		}
 	}
-	if follows || plan.Enrollment == v1alpha1.EnrollmentTag {
+	if follows || s.byTag {
 		return v1alpha1.FollowersWave
 	}
 	return v1alpha1.RestWave

@@ -32,9 +32,10 @@ type Workload struct {
 	Held, Remedy string
 	// Refused says why its pods could not be evicted last time.
 	Refused string
-	// Waiting are the names of its pods that could be evicted, in order; Resting counts those whose eviction was just refused.
-	Waiting []string
-	Resting int32
+	// Waiting are the names of its ready pods that could be evicted, in order; Resting counts those whose eviction was just
+	// refused. Down are pods that could be evicted and serve nobody: those that the rollout broke before it turned back.
+	Waiting, Down []string
+	Resting       int32
 }
 
 // moved says whether all of it has moved. One that wants no pods has nothing to move.
@@ -123,7 +124,7 @@ func Count(restart v1alpha1.RestartType, workloads []Workload) Wave {
 			pods := max(w.Desired, w.Pods)
 			away := pods - w.Ready - w.Resting - int32(len(w.Waiting)) //nolint:gosec // a workload has fewer pods
 			out.Total, out.Moved, out.Moving = out.Total+pods, out.Moved+w.Ready, out.Moving+max(0, away)
-			if len(w.Waiting) > 0 && out.Next == "" {
+			if len(w.Waiting)+len(w.Down) > 0 && out.Next == "" {
 				out.Next = w.Name
 			}
 			continue
@@ -168,6 +169,13 @@ func Next(restart v1alpha1.Restart, percent int32, workloads []Workload, recent 
 		for i := range sorted {
 			if w := &sorted[i]; w.needs() && w.Astray && withinRate(restart.PodsPerMinute, recent, w.Pods) {
 				out, recent = append(out, Pick{Workload: w.Name}), recent+w.Pods
+			}
+		}
+	}
+	for i := range sorted {
+		for _, pod := range sorted[i].Down {
+			if restart.Type == v1alpha1.RestartEvict && percent > 0 && withinRate(restart.PodsPerMinute, recent, 1) {
+				out, recent = append(out, Pick{Workload: sorted[i].Name, Pod: pod}), recent+1
 			}
 		}
 	}

@@ -5,6 +5,7 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -13,7 +14,8 @@ import (
 )
 
 // ParseWindow reads schedule and time zone of a window. As with CronJobs, a time that a change to summer time leaves out does
-// not open a window on that day; the duration is elapsed time, whatever the clocks on the wall do meanwhile.
+// not open a window on that day (in the few zones that leave out midnight, what a schedule with days of the week or month has
+// on that day is not announced before), and one that comes twice opens it twice; the duration is elapsed time, whatever the clocks on the wall do meanwhile.
 func ParseWindow(w v1alpha1.Window) (cron.Schedule, error) {
 	zone := w.TimeZone
 	if zone == "" {
@@ -23,12 +25,18 @@ func ParseWindow(w v1alpha1.Window) (cron.Schedule, error) {
 	if err != nil || zone == "Local" {
 		return nil, fmt.Errorf("timeZone %q is no name of the IANA database, such as Europe/Berlin", zone)
 	}
+	if strings.Contains(w.Schedule, "TZ=") {
+		return nil, fmt.Errorf("schedule %q names a time zone: write it into timeZone", w.Schedule)
+	}
 	parsed, err := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow).Parse(w.Schedule)
 	if err != nil {
 		return nil, fmt.Errorf("schedule %q: %w; write minute, hour, day of month, month, day of week, such as 0 2 * * 6", w.Schedule, err)
 	}
 	if spec, ok := parsed.(*cron.SpecSchedule); ok {
 		spec.Location = location
+	}
+	if parsed.Next(time.Unix(0, 0)).IsZero() {
+		return nil, fmt.Errorf("schedule %q never comes: there is no such day", w.Schedule)
 	}
 	return parsed, nil
 }

@@ -22,7 +22,7 @@ import (
 
 // Each property is tried with this many clusters; -rapid.checks says otherwise.
 func init() {
-	if err := flag.Set("rapid.checks", "200"); err != nil {
+	if err := flag.Set("rapid.checks", "150"); err != nil {
 		panic(err)
 	}
 }
@@ -163,8 +163,7 @@ func (c *Cluster) untilIdle(turns int) {
 // away counts the pods of a wave that serve nothing, and all.
 func (c *Cluster) away(wave string) (away, total int) {
 	for _, w := range c.Workloads {
-		n := c.namespace(w)
-		if w.Held != "" || rollout.WaveOf(&c.Spec.Plan, n.Labels, n.Follows) != wave {
+		if w.Held != "" || c.waveOf(w) != wave {
 			continue
 		}
 		ready := 0
@@ -293,7 +292,8 @@ func anyScript(t *rapid.T, d *drawn) []event {
 	var out []event
 	plan := d.plan()
 	verbs := []string{
-		"pause", "pause the mesh", "approve", "approve", "retry", "restart", "supersede", "abort", "roll back", "elsewhere", "old revision down",
+		"pause", "pause the mesh", "approve", "approve", "retry", "restart", "supersede", "abort", "roll back", "elsewhere",
+		"old revision down",
 	}
 	for range rapid.IntRange(0, 6).Draw(t, "events") {
 		e := event{turn: rapid.IntRange(0, mended-1).Draw(t, "turn"), what: rapid.SampledFrom(verbs).Draw(t, "verb")}
@@ -582,18 +582,15 @@ func TestARollbackAtAnyTimeEnds(t *testing.T) {
 		}
 	})
 	t.Run("told while the old revision is removed", func(t *testing.T) {
-		t.Skip("it turns back to a revision that is gone, and halts for ever: nothing brings that revision back")
 		rollBackAt(t, retired, Goal(v1alpha1.GoalRollBack))
 	})
 	t.Run("the new revision is down while the old one is removed", func(t *testing.T) {
-		t.Skip("after the deadline it turns back to a revision that is gone, and halts for ever, even when the new one serves again")
 		rollBackAt(t, retired, down)
 	})
 }
 
 // Going back by evictions, pods that do not serve are away, whoever is to blame: healthy ones are not evicted beside them.
 func TestEvictionsOfARollbackKeepTheBudget(t *testing.T) {
-	t.Skip("going back, new pods that are not ready count as waiting, not as away: a healthy one is evicted beside them")
 	c := shop(both(soon, func(m *v1alpha1.MeshInstallation) {
 		m.Spec.DataPlane.Restart = v1alpha1.Restart{Type: v1alpha1.RestartEvict, MaxUnavailable: new(intstr.FromInt32(1))}
 	}))
@@ -612,7 +609,6 @@ func TestEvictionsOfARollbackKeepTheBudget(t *testing.T) {
 // What an outcome says is what happened: an abort that comes when workloads are on their way back is no abort before anything
 // had moved, and why the rollout turned back is kept.
 func TestAnAbortOfARollbackIsARollback(t *testing.T) {
-	t.Skip("the outcome is that of the goal: Aborted, aborted before anything had moved")
 	c := shop(nil)
 	c.workload("Deployment/test/b").Crashes = []string{to.Revision}
 	c.At(16, Goal(v1alpha1.GoalAbort))
@@ -625,8 +621,6 @@ func TestAnAbortOfARollbackIsARollback(t *testing.T) {
 // A control plane that is away for a moment now and then, as when its pods are rescheduled, has not failed: the deadline is for
 // one time without progress, not for the sum of all while the old revision waits to be retired.
 func TestShortOutagesAreNotAddedUp(t *testing.T) {
-	t.Skip("the clock of the deadline is not begun anew when the control plane serves again: 12 outages of 10 s make a mesh that " +
-		"has moved go back")
 	c := shop(nil)
 	c.Uses = []string{"1 proxy that is connected to istiod"}
 	for turn := 100; turn < 1700; turn += 100 {
@@ -663,13 +657,13 @@ func TestWhatCanNotBeMovedBackHoldsTheCanary(t *testing.T) {
 
 // Nothing is restarted towards a control plane that does not serve.
 func TestStragglersWaitForTheOldRevision(t *testing.T) {
-	t.Skip("whether the old revision serves is not asked any more when all steps are undone, and what is left is still restarted")
 	c := shop(nil)
 	a := c.workload("Deployment/test/a")
 	a.Held = rollout.HeldExcluded
 	c.At(11, func(*Cluster) { a.Restart() })
 	c.At(30, Goal(v1alpha1.GoalRollBack))
-	c.At(120, func(c *Cluster) { c.From.StartSeconds, a.Held = -1, "" })
+	c.At(118, func(c *Cluster) { c.From.StartSeconds = -1 })
+	c.At(120, func(*Cluster) { a.Held = "" })
 	c.Run(300)
 	if strings.Contains(c.Trace(), "t+2m0s       restart") {
 		t.Errorf("a workload is restarted while the old revision is down\n%s", c.Trace())

@@ -58,6 +58,7 @@ type Cluster struct {
 	// Lost says whether what was decided in this turn is lost before it is kept, as when the operator dies.
 	Lost func() bool
 
+	sorter   *rollout.Sorter
 	script   map[int][]func(*Cluster)
 	turn     int
 	progress v1alpha1.RolloutProgress
@@ -188,11 +189,18 @@ func (c *Cluster) facts(wave string) []rollout.Workload {
 	target := rollout.Target(&c.Spec.Plan, c.progress).Revision
 	var out []rollout.Workload
 	for _, w := range c.Workloads {
-		if rollout.WaveOf(&c.Spec.Plan, c.namespace(w).Labels, c.namespace(w).Follows) == wave {
+		if c.waveOf(w) == wave {
 			out = append(out, w.facts(target, c.progress.Back))
 		}
 	}
 	return out
+}
+
+func (c *Cluster) waveOf(w *Workload) string {
+	if c.sorter == nil {
+		c.sorter = rollout.NewSorter(&c.Spec.Plan)
+	}
+	return c.sorter.WaveOf(c.namespace(w).Labels, c.namespace(w).Follows)
 }
 
 func (c *Cluster) namespace(w *Workload) *Namespace {
@@ -208,7 +216,7 @@ func (c *Cluster) injector(w *Workload) string {
 	if c.namespace(w).Follows {
 		return c.promoted
 	}
-	return rollout.RevisionOf(&c.Spec.Plan, c.progress, rollout.WaveOf(&c.Spec.Plan, c.namespace(w).Labels, false))
+	return rollout.RevisionOf(&c.Spec.Plan, c.progress, c.waveOf(w))
 }
 
 // users are what refers to a revision.
@@ -319,7 +327,7 @@ func (c *Cluster) own(wave string) int {
 	n := 0
 	target := rollout.Target(&c.Spec.Plan, c.progress).Revision
 	for _, w := range c.Workloads {
-		if w.started == target && !w.settled && rollout.WaveOf(&c.Spec.Plan, c.namespace(w).Labels, c.namespace(w).Follows) == wave {
+		if w.started == target && !w.settled && c.waveOf(w) == wave {
 			n++
 		}
 	}

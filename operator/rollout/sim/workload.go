@@ -143,8 +143,10 @@ func (w *Workload) facts(target string, back bool) rollout.Workload {
 			if slices.Contains(w.Crashes, p.revision) {
 				out.Failing = "pod " + p.name + " is not ready: CrashLoopBackOff in container app"
 			}
-		case p.ready || back:
+		case p.ready:
 			out.Waiting = append(out.Waiting, p.name)
+		case back:
+			out.Down = append(out.Down, p.name)
 		default:
 			out.Broken++
 		}
