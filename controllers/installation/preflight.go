@@ -14,6 +14,7 @@ import (
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/render"
+	"github.com/meshwright/meshwright/operator/rollout"
 	"github.com/meshwright/meshwright/operator/validate"
 )
 
@@ -48,7 +49,32 @@ func (r *Reconciler) preflight(
 	}
 	upgrade := s.mesh.Spec.Upgrade
 	findings, blocking = validate.Findings(from, target, seen, s.mesh.Spec.DataPlane.Restart.Type, upgrade.Acknowledged)
-	return findings, blocking, nil
+	return append(findings, r.unmovable(s, meshes, request.Revision, maxFindings-len(findings))...), blocking, nil
+}
+
+// maxFindings is what the API allows in a plan.
+const maxFindings = 100
+
+// unmovable are findings about workloads that the rollout will not be able to move: no cause to hold it back, but worth knowing.
+func (r *Reconciler) unmovable(s *scope, meshes []dataplane.Named, revision string, room int) (out []v1alpha1.Finding) {
+	towards := dataplane.Towards{Revision: revision, Type: s.mesh.Spec.DataPlane.Restart.Type, Now: r.Clock.Now()}
+	for _, m := range meshes {
+		if m.Name != s.mesh.Name {
+			continue
+		}
+		for i := range s.namespaces {
+			member, is := dataplane.MemberOf(m, &s.namespaces[i])
+			if !is {
+				continue
+			}
+			for _, held := range rollout.Count(towards.Type, r.Index.Workloads(member, towards)).Held {
+				if len(out) < room {
+					out = append(out, v1alpha1.Finding{Name: "Unmovable/" + held.Workload, Message: held.Reason + ": " + held.Message})
+				}
+			}
+		}
+	}
+	return out
 }
 
 // istiodWants are the requests of one pod of istiod.

@@ -16,6 +16,7 @@ import (
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/rollout"
+	"github.com/meshwright/meshwright/operator/validate"
 )
 
 // observe gathers what a decision needs, from caches and from what the witness was told.
@@ -128,8 +129,10 @@ func (r *Reconciler) promoted(ctx context.Context, mesh *v1alpha1.MeshInstallati
 		if g.Spec.Mesh != mesh.Name || len(g.Status.Versions) == 0 {
 			continue
 		}
+		// A team's own gateway that does not get ready holds the old revision, not the rollout.
+		own := validate.Written(&g)
 		at := func(v v1alpha1.GatewayVersion) bool {
-			return v.Revision != stable || v.ReadyReplicas == 0 && v.Replicas > 0
+			return v.Revision != stable || own && v.ReadyReplicas == 0 && v.Replicas > 0
 		}
 		if slices.ContainsFunc(g.Status.Versions, at) {
 			return rollout.Evidence{Answer: rollout.Unknown, Why: fmt.Sprintf("gateway %s/%s is not at %s yet", g.Namespace, g.Name, stable)}, nil

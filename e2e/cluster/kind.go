@@ -233,6 +233,18 @@ func (c *Cluster) Kill(ctx context.Context, program string) error {
 	return nil
 }
 
+// Tag gives an image that the cluster holds one more name.
+func (c *Cluster) Tag(ctx context.Context, image, name string) error {
+	n, err := c.node()
+	if err != nil {
+		return err
+	}
+	if err := n.CommandContext(ctx, "ctr", "--namespace=k8s.io", "images", "tag", "--force", image, name).Run(); err != nil {
+		return fmt.Errorf("naming image %s %s: %w", image, name, err)
+	}
+	return nil
+}
+
 // Memory is what the kernel says of a process that runs a program in the cluster, in bytes; of several, that of the largest.
 func (c *Cluster) Memory(ctx context.Context, program string) (resident, anonymous int64, err error) {
 	n, pids, err := c.processes(ctx, program)

@@ -86,20 +86,27 @@ func Retiring(r *v1alpha1.MeshRollout, revision string) bool {
 func Members(mesh Named, namespaces []metav1.PartialObjectMetadata) map[string][]Member {
 	out := map[string][]Member{}
 	for i := range namespaces {
-		n := &namespaces[i]
-		verdict := Judge(mesh.Mesh, n)
-		if !verdict.Member || n.DeletionTimestamp != nil || mesh.Gateways[n.Name] {
+		member, is := MemberOf(mesh, &namespaces[i])
+		if !is {
 			continue
 		}
-		member := Member{Name: n.Name, Excluded: n.Annotations[v1alpha1.AnnotationRestart] == excluded}
-		if mesh.Label && !OwnsLabel(n) && !mesh.Follows(n.Labels) {
-			member.Blocked = "its namespace is labelled " + RevisionLabel + "=" + n.Labels[RevisionLabel] + " by " + setter(n) + ": label it there, or remove the label"
-		}
-		if OwnsLabel(n) && n.Labels[InjectionLabel] == "" {
-			member.Label, member.Since = n.Labels[RevisionLabel], labelledAt(n)
-		}
-		wave := mesh.Wave(n.Labels)
+		wave := mesh.Wave(namespaces[i].Labels)
 		out[wave] = append(out[wave], member)
 	}
 	return out
+}
+
+// MemberOf is a namespace as a rollout of a mesh counts it, if it does.
+func MemberOf(mesh Named, n *metav1.PartialObjectMetadata) (Member, bool) {
+	if !Judge(mesh.Mesh, n).Member || n.DeletionTimestamp != nil || mesh.Gateways[n.Name] {
+		return Member{}, false
+	}
+	member := Member{Name: n.Name, Excluded: n.Annotations[v1alpha1.AnnotationRestart] == excluded}
+	if mesh.Label && !OwnsLabel(n) && !mesh.Follows(n.Labels) {
+		member.Blocked = "its namespace is labelled " + RevisionLabel + "=" + n.Labels[RevisionLabel] + " by " + setter(n) + ": label it there, or remove the label"
+	}
+	if OwnsLabel(n) && n.Labels[InjectionLabel] == "" {
+		member.Label, member.Since = n.Labels[RevisionLabel], labelledAt(n)
+	}
+	return member, true
 }
