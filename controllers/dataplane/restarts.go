@@ -6,6 +6,7 @@ package dataplane
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +72,7 @@ func (r *Restarter) moving(ctx context.Context, _ client.Object) []reconcile.Req
 	return out
 }
 
-// Again is how soon it is looked again where no event tells: when the label of a namespace has settled, or a minute has passed since
+// again is how soon it is looked again where no event tells: when the label of a namespace has settled, or a minute has passed since
 // pods were restarted.
 const again = 2 * time.Second
 
@@ -141,8 +142,9 @@ func (r *Restarter) picks(ctx context.Context, o *v1alpha1.MeshRollout) (picks [
 		}
 		next := rollout.Next(plan.Restart, share, all, recent)
 		picks = append(picks, next...)
-		if len(next) == 0 && plan.Restart.PodsPerMinute > 0 && recent > 0 {
-			wait = again
+		rests := slices.ContainsFunc(all, func(w rollout.Workload) bool { return w.Resting > 0 })
+		if len(next) == 0 && (rests || plan.Restart.PodsPerMinute > 0 && recent > 0) {
+			wait = again // no event tells that a minute or a back-off has passed
 		}
 	}
 	return picks, wait, nil

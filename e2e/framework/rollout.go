@@ -211,7 +211,7 @@ func (e *Env) WaitLeader(ctx context.Context) error {
 	return e.WaitFor(ctx, "a replica of the operator to lead", func(ctx context.Context) (bool, string, error) {
 		var lease coordinationv1.Lease
 		if err := e.Client.Get(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: OperatorDeployment}, &lease); err != nil {
-			return false, "", err
+			return false, "there is no lease", client.IgnoreNotFound(err)
 		}
 		if lease.Spec.HolderIdentity == nil {
 			return false, "nobody holds the lease", nil

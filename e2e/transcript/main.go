@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/meshwright/meshwright/e2e/framework"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
@@ -74,7 +76,7 @@ var scenes = []scene{
 }
 
 func run(ctx context.Context, out string) error {
-	env, err := framework.Start(ctx, framework.Options{Name: "docs", Istio: []string{framework.Istio129}, InstallPackages: true})
+	env, err := framework.Start(ctx, framework.Options{Name: "docs", Istio: []string{framework.Istio128, framework.Istio129}, InstallPackages: true})
 	if err != nil {
 		return err
 	}
@@ -95,8 +97,11 @@ func run(ctx context.Context, out string) error {
 	if err := restore(); err != nil {
 		return err
 	}
+	if err := upgrade(ctx, env, &b); err != nil {
+		return fmt.Errorf("an upgrade: %w", err)
+	}
 	b.WriteString("\n## kubectl explain\n")
-	for _, field := range []string{"mesh.spec", "mesh.spec.dataPlane", "mesh.spec.deletionPolicy"} {
+	for _, field := range []string{"mesh.spec", "mesh.spec.dataPlane", "mesh.spec.upgrade", "mesh.spec.deletionPolicy", "meshroll.spec"} {
 		if err := show(ctx, env, &b, "explain", field); err != nil {
 			return err
 		}
@@ -127,6 +132,74 @@ func play(ctx context.Context, env *framework.Env, b *strings.Builder, s scene) 
 		}
 	}
 	return env.Remove(ctx, mesh.Name)
+}
+
+// upgrade shows a rollout that waits for an approval, the same rolled back for a workload that crashes, and the mesh afterwards.
+func upgrade(ctx context.Context, env *framework.Env, b *strings.Builder) error {
+	mesh := framework.Mesh("default", framework.Istio128)
+	mesh.Spec.DataPlane.Waves = framework.Waves("early")
+	mesh.Spec.Upgrade.Canary = v1alpha1.Canary{
+		RetireAfterSeconds: new(int32(0)),
+		Steps: []v1alpha1.Step{
+			{Name: "early", Type: v1alpha1.StepDataPlane, DataPlane: &v1alpha1.DataPlaneStep{Wave: "early", Percent: 100}},
+			{Name: "go", Type: v1alpha1.StepPause},
+		},
+	}
+	if err := env.Client.Create(ctx, mesh); err != nil {
+		return err
+	}
+	if _, err := env.WaitReady(ctx, mesh.Name); err != nil {
+		return err
+	}
+	for _, app := range []framework.Echo{
+		{Namespace: "pay", Name: "pay", Version: "v1", Replicas: 1},
+		{Namespace: "shop", Name: "cart", Version: "v1", Replicas: 1, CrashOn: "1-29-1"},
+	} {
+		wave := map[string]string{"pay": "early", "shop": "rest"}[app.Namespace]
+		if err := env.Enrolled(ctx, app.Namespace, "1-28-2", map[string]string{framework.EnrollLabel: "default", framework.WaveLabel: wave}); err != nil {
+			return err
+		}
+		if err := env.Deploy(ctx, app); err != nil {
+			return err
+		}
+		if err := env.WaitDeployment(ctx, client.ObjectKey{Namespace: app.Namespace, Name: app.Name}); err != nil {
+			return err
+		}
+	}
+	if err := env.SetVersion(ctx, mesh.Name, framework.Istio129); err != nil {
+		return err
+	}
+	awaits := framework.Acts(v1alpha1.ActAwaitApproval, v1alpha1.ReasonAwaitingApproval)
+	if _, err := env.WaitRollout(ctx, "default-1", "to wait for the approval", awaits); err != nil {
+		return err
+	}
+	b.WriteString("\n## An upgrade that waits for an approval\n\nThe wave early has moved; the step go is of type Pause.\n")
+	if err := showAll(ctx, env, b, []string{"get", "mesh"}, []string{"get", "meshroll"}, []string{"describe", "meshroll", "default-1"}); err != nil {
+		return err
+	}
+	if err := env.Approve(ctx, "default-1", "go"); err != nil {
+		return err
+	}
+	if _, err := env.WaitRollout(ctx, "default-1", "to be rolled back", framework.Ended(v1alpha1.OutcomeRolledBack)); err != nil {
+		return err
+	}
+	b.WriteString("\n## The same upgrade, rolled back\n\nIt was approved, and the new pods of the next workload crashed.\n")
+	if err := showAll(ctx, env, b, []string{"get", "mesh"}, []string{"get", "meshroll"}, []string{"describe", "meshroll", "default-1"}); err != nil {
+		return err
+	}
+	if err := env.Remove(ctx, mesh.Name); err != nil {
+		return err
+	}
+	return env.RemoveNamespaces(ctx, "pay", "shop")
+}
+
+func showAll(ctx context.Context, env *framework.Env, b *strings.Builder, all ...[]string) error {
+	for _, args := range all {
+		if err := show(ctx, env, b, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func show(ctx context.Context, env *framework.Env, b *strings.Builder, args ...string) error {

@@ -53,6 +53,7 @@ func (m *memory) stampedAt(stamp, workload string) (time.Time, bool) {
 
 // Refused remembers that the eviction of a pod was refused.
 func (i *Index) Refused(pod types.NamespacedName, why string, now time.Time) {
+	defer i.tell()
 	m := &i.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -62,6 +63,13 @@ func (i *Index) Refused(pod types.NamespacedName, why string, now time.Time) {
 	last := m.refused[pod]
 	wait := min(refusedLast, refusedFirst<<min(last.times, 6))
 	m.refused[pod] = refusal{why: why, times: last.times + 1, until: now.Add(wait)}
+}
+
+// tell lets the listeners know of what is remembered.
+func (i *Index) tell() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.changed()
 }
 
 // refusedOf says whether the eviction of a pod was refused, why, and whether it is to be left alone still.
