@@ -183,10 +183,40 @@ func (r *Reconciler) refresh(ctx context.Context, s *scope) (outcome, error) {
 			return outcome{}, nil // what it could not move, nothing can
 		}
 	}
-	if r.Index.Count(dataplane.Query{Stable: self.Revision, Revisions: s.injections()}).Stale == 0 {
-		return outcome{}, nil
+	stale, err := r.stale(ctx, s)
+	if err != nil || !stale {
+		return outcome{}, err
 	}
 	return outcome{}, r.begin(ctx, s, self, self, nil)
+}
+
+// stale says whether a workload that can be moved has pods with an older sidecar than the stable revision injects now.
+func (r *Reconciler) stale(ctx context.Context, s *scope) (bool, error) {
+	owners := r.Index.StaleOwners(s.revision.Name, s.revision.Spec.Injection)
+	if len(owners) == 0 {
+		return false, nil
+	}
+	meshes, err := dataplane.Gather(ctx, r.Client, r.Namespace)
+	if err != nil {
+		return false, err
+	}
+	towards := dataplane.Towards{
+		Revision: s.revision.Name, Injection: s.revision.Spec.Injection, Type: s.mesh.Spec.DataPlane.Restart.Type, Now: r.Clock.Now(),
+	}
+	for _, m := range meshes {
+		for i := range s.namespaces {
+			member, is := dataplane.MemberOf(m, &s.namespaces[i])
+			if m.Name != s.mesh.Name || !is {
+				continue
+			}
+			for _, w := range r.Index.Workloads(member, towards) {
+				if owners[w.Name] && w.Movable() {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
 }
 
 // injections are the revisions of the mesh, with the digest of what each injects now.

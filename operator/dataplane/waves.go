@@ -201,6 +201,22 @@ func (i *Index) held(n Member, kind string, object workload, known bool, to Towa
 	return "", ""
 }
 
+// StaleOwners are the workloads, as kind/namespace/name, that have pods with the sidecar of a revision, but not as it injects it now.
+func (i *Index) StaleOwners(revision, injection string) map[string]bool {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	out := map[string]bool{}
+	for namespace, pods := range i.namespaces {
+		for _, p := range pods {
+			if p.revision.Value() == revision && p.injection.Value() != injection && p.gateway == nothing && !p.ending {
+				kind, name, _ := strings.Cut(p.owner.Value(), "/")
+				out[kind+"/"+namespace+"/"+name] = true
+			}
+		}
+	}
+	return out
+}
+
 // Recent counts the pods of namespaces that were born after a moment with the proxy of a revision.
 func (i *Index) Recent(namespaces []string, revision string, after time.Time) int32 {
 	i.mu.RLock()

@@ -76,6 +76,12 @@ func (w *Workload) held() (reason, remedy string) {
 	return "", ""
 }
 
+// Movable says whether a workload has something to move, and nothing keeps it from being moved.
+func (w *Workload) Movable() bool {
+	reason, _ := w.held()
+	return reason == "" && !w.moved()
+}
+
 // Reasons why a workload can't be moved.
 const (
 	HeldBarePod      = "BarePod"
