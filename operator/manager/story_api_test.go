@@ -219,10 +219,16 @@ func (w *world) patch(t *testing.T, o client.Object, patch string) {
 
 func (w *world) createPod(t *testing.T, name string) {
 	t.Helper()
+	var revision v1alpha1.MeshRevision
+	if err := w.client.Get(t.Context(), client.ObjectKey{Name: "1-29-1"}, &revision); err != nil {
+		t.Fatal(err)
+	}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "default", Name: name,
-			Annotations: map[string]string{"sidecar.istio.io/status": `{"revision":"1-29-1"}`},
+			Annotations: map[string]string{
+				"sidecar.istio.io/status": `{"revision":"1-29-1"}`, v1alpha1.AnnotationInjection: revision.Spec.Injection,
+			},
 		},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
 	}
