@@ -115,5 +115,8 @@ func restamp(file, version, as string) ([]byte, error) {
 	if err := to.Close(); err != nil {
 		return nil, err
 	}
-	return out.Bytes(), zipped.Close()
+	if err := zipped.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
