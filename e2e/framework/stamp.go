@@ -41,40 +41,47 @@ func (e *Env) StampAnew(ctx context.Context, version, as string) (restore func()
 	if err := e.apply(ctx, charts); err != nil {
 		return nil, err
 	}
+	err = e.editOperator(ctx, func(o *appsv1.Deployment) {
+		without(o) // an interrupted run may have left it
+		pod := &o.Spec.Template.Spec
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "charts", VolumeSource: corev1.VolumeSource{
+			ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: charts.Name}},
+		}})
+		c := &pod.Containers[0]
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "charts", MountPath: "/charts"})
+		c.Args = append(c.Args, "--bundle-folder=/charts")
+	})
+	//nolint:contextcheck // it is called when the test's own context has ended
+	return func() error {
+		if err := e.editOperator(context.Background(), without); err != nil {
+			return err
+		}
+		return client.IgnoreNotFound(e.Client.Delete(context.Background(), charts))
+	}, err
+}
+
+// editOperator changes the operator's Deployment and waits until it runs so.
+func (e *Env) editOperator(ctx context.Context, change func(*appsv1.Deployment)) error {
 	var operator appsv1.Deployment
 	key := client.ObjectKey{Namespace: OperatorNamespace, Name: OperatorDeployment}
 	if err := e.Client.Get(ctx, key, &operator); err != nil {
-		return nil, err
+		return err
 	}
 	before := operator.DeepCopy()
-	pod := &operator.Spec.Template.Spec
-	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "charts", VolumeSource: corev1.VolumeSource{
-		ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: charts.Name}},
-	}})
-	pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "charts", MountPath: "/charts"})
-	pod.Containers[0].Args = append(slices.Clone(pod.Containers[0].Args), "--bundle-folder=/charts")
+	change(&operator)
 	if err := e.Client.Patch(ctx, &operator, client.MergeFrom(before)); err != nil {
-		return nil, err
+		return err
 	}
-	//nolint:contextcheck // it is called when the test's own context has ended
-	restore = func() error {
-		ctx := context.Background()
-		var now appsv1.Deployment
-		if err := e.Client.Get(ctx, key, &now); err != nil {
-			return err
-		}
-		changed := now.DeepCopy()
-		now.Spec.Template.Spec.Volumes = before.Spec.Template.Spec.Volumes
-		now.Spec.Template.Spec.Containers = before.Spec.Template.Spec.Containers
-		if err := e.Client.Patch(ctx, &now, client.MergeFrom(changed)); err != nil {
-			return err
-		}
-		if err := e.WaitDeployment(ctx, key); err != nil {
-			return err
-		}
-		return client.IgnoreNotFound(e.Client.Delete(ctx, charts))
-	}
-	return restore, e.WaitDeployment(ctx, key)
+	return e.WaitDeployment(ctx, key)
+}
+
+// without takes the volume of charts out of a Deployment.
+func without(operator *appsv1.Deployment) {
+	pod := &operator.Spec.Template.Spec
+	pod.Volumes = slices.DeleteFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == "charts" })
+	c := &pod.Containers[0]
+	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "charts" })
+	c.Args = slices.DeleteFunc(c.Args, func(arg string) bool { return arg == "--bundle-folder=/charts" })
 }
 
 // restamp reads an archive of charts and writes it with another version wherever one was stamped.

@@ -165,9 +165,12 @@ func (e *Env) RemoveNamespaces(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// TemporaryNamespace creates a namespace and deletes it when the test ends.
+// TemporaryNamespace creates a namespace, anew when an interrupted run left it, and deletes it when the test ends.
 func (e *Env) TemporaryNamespace(t *testing.T, name string, labels map[string]string) {
 	t.Helper()
+	if err := e.RemoveNamespaces(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
 	if err := e.Namespace(t.Context(), name, labels); err != nil {
 		t.Fatal(err)
 	}

@@ -289,9 +289,16 @@ func owns(entry metav1.ManagedFieldsEntry) bool {
 	if entry.FieldsV1 == nil {
 		return false
 	}
+	raw := entry.FieldsV1.GetRawBytes()
+	if string(raw) == labelAlone {
+		return true // what we write ourselves: a thousand namespaces need not be parsed for it at each look
+	}
 	set := &fieldpath.Set{}
-	return set.FromJSON(bytes.NewReader(entry.FieldsV1.GetRawBytes())) == nil && set.Has(labelPath)
+	return bytes.Contains(raw, []byte(RevisionLabel)) && set.FromJSON(bytes.NewReader(raw)) == nil && set.Has(labelPath)
 }
+
+// labelAlone is how the API server writes that a manager owns the revision label and nothing else.
+const labelAlone = `{"f:metadata":{"f:labels":{"f:` + RevisionLabel + `":{}}}}`
 
 // LabelOwners keeps of the managed fields of a namespace those that this package reads.
 func LabelOwners(entries []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEntry {

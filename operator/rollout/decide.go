@@ -397,6 +397,8 @@ func (w *walker) oldServes() (Decision, bool) {
 		return Decision{}, true
 	case !from.Exists && inPlace(w.plan):
 		return running(v1alpha1.ActCreate, v1alpha1.ReasonRollingBack, "control plane "+w.plan.From.Version+" as revision "+w.plan.From.Revision), false
+	case inPlace(w.plan) && !w.exceeded():
+		return running(v1alpha1.ActWait, v1alpha1.ReasonRollingBack, "the control plane of "+w.plan.From.Version+" is not ready again: "+from.Problem), false
 	}
 	return Decision{
 		Act: v1alpha1.ActHalt, Reason: v1alpha1.ReasonOldRevisionFailed,

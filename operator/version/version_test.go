@@ -54,6 +54,31 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// With patches, an installed version follows its own line, as far as it is allowed.
+func TestResolveFollowsPatches(t *testing.T) {
+	for _, tc := range []struct {
+		reason, text, installed, want string
+	}{
+		{"a newer patch of the line", "1.29", "1.29.0", "1.29.1"},
+		{"no other line, although it is allowed", ">=1.28", "1.29.0", "1.29.1"},
+		{"the newest patch stays", "1.29", "1.29.1", "1.29.1"},
+		{"a patch that is not allowed", "<=1.29.0", "1.29.0", "1.29.0"},
+		{"never down", "1.29", "1.29.7", "1.29.7"},
+		{"what is installed goes when it is not allowed", "1.31", "1.29.0", "1.31.0"},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			w, err := Parse(tc.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := Resolve(w, known, semver.MustParse(tc.installed), true)
+			if err != nil || got.String() != tc.want {
+				t.Errorf("Resolve(%s) = %v, %v, want %s", tc.text, got, err, tc.want)
+			}
+		})
+	}
+}
+
 func TestNearestVersionsAreNamed(t *testing.T) {
 	for _, tc := range []struct {
 		text string
