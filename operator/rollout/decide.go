@@ -166,8 +166,10 @@ func (w *walker) prove() (Decision, bool) {
 		switch {
 		case seen.Answer == Yes || w.waived(proof):
 			continue
-		case seen.Answer == No:
+		case seen.Answer == No && w.exceeded():
 			return w.fail(v1alpha1.ReasonNotInjecting, seen.Why), false
+		case seen.Answer == No: // the API server may not know its webhook yet
+			return running(v1alpha1.ActProve, v1alpha1.ReasonNotInjecting, seen.Why), false
 		case !asked:
 			return running(v1alpha1.ActProve, v1alpha1.ReasonProving, "revision "+w.plan.To.Revision+" has to show that it configures proxies and injects pods"), false
 		case w.exceeded():
