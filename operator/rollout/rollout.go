@@ -5,7 +5,8 @@
 // the progress so far, an observation of the cluster and the time it makes one decision of a closed set, which explains itself.
 //
 //   - plan.go computes a plan from an installation, and says what a changed installation means for a rollout under way.
-//   - decide.go walks: forward through the steps of the plan, or back through those that were reached.
+//   - decide.go walks: forward through the steps of the plan (steps.go), or back through those that were reached (back.go), until
+//     a revision is retired (end.go). clock.go counts the time without progress.
 //   - wants.go says what a step wants of a namespace, of the default revision and of the tags. Other controllers make it true.
 //   - waves.go counts workloads, and chooses those that may be restarted next.
 //   - windows.go says when a maintenance window is open.
