@@ -40,7 +40,7 @@ func TestBack(t *testing.T) {
 	})
 	t.Run("rolled back from the middle, by putting the version back", func(t *testing.T) {
 		trace(t, "default-2")
-		finishPay, finishCart := load(t, pay, 50), load(t, cart, 50)
+		finishPay, finishCart := load(t, pay, 45), load(t, cart, 45)
 		setVersion(t, framework.Istio129)
 		wait(t, "default-2", "to wait for the first approval", awaitingApproval)
 		approve(t, "default-2", "begin")
@@ -72,7 +72,7 @@ func TestBack(t *testing.T) {
 		fragile := pay
 		fragile.CrashOn = rev129
 		deploy(t, fragile)
-		finishPay, finishCart := load(t, pay, 60), load(t, cart, 60)
+		finishPay, finishCart := load(t, pay, 45), load(t, cart, 45)
 		setVersion(t, framework.Istio129)
 		wait(t, "default-4", "to wait for the first approval", awaitingApproval)
 		approve(t, "default-4", "begin")

@@ -44,7 +44,7 @@ func TestEvictionsObeyBudgets(t *testing.T) {
 		t.Error("a rollout was granted although a budget allows nothing")
 	}
 	trace(t, "default-1")
-	finishPay, finishCart := load(t, pay, 60), load(t, cart, 60)
+	finishPay, finishCart := load(t, pay, 45), load(t, cart, 45)
 	change(t, `{"spec":{"upgrade":{"acknowledged":["PodDisruptionBudget/pay/all"]}}}`)
 	refused := func(o *v1alpha1.MeshRollout) bool {
 		return len(o.Status.Steps) > 0 && framework.Mentions(o, "refused: Deployment/pay/pay", "disruption budget")

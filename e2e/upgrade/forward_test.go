@@ -31,7 +31,7 @@ func TestForward(t *testing.T) {
 
 	t.Run("to 1.29.1, with an approval", func(t *testing.T) {
 		trace(t, "default-1")
-		finishPay, finishCart := load(t, pay, 60), load(t, cart, 60)
+		finishPay, finishCart := load(t, pay, 50), load(t, cart, 50)
 		setVersion(t, framework.Istio129)
 		wait(t, "default-1", "to wait for the approval", awaitingApproval)
 		at(t, pay, rev129)
@@ -50,7 +50,7 @@ func TestForward(t *testing.T) {
 	})
 	t.Run("to 1.31.0, while users deploy", func(t *testing.T) {
 		trace(t, "default-2")
-		finishPay, finishCart := load(t, pay, 60), load(t, cart, 60)
+		finishPay, finishCart := load(t, pay, 50), load(t, cart, 50)
 		setVersion(t, framework.Istio131)
 		wait(t, "default-2", "to begin", func(o *v1alpha1.MeshRollout) bool { return o.Status.Progress.Proven != nil })
 		for _, version := range []string{"v2", "v3"} {

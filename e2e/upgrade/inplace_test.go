@@ -44,7 +44,7 @@ func TestInPlace(t *testing.T) {
 
 	t.Run("back from the middle", func(t *testing.T) {
 		trace(t, "default-1")
-		finishPay, finishCart := load(t, pay, 60), load(t, cart, 60)
+		finishPay, finishCart := load(t, pay, 45), load(t, cart, 45)
 		setVersion(t, patch)
 		wait(t, "default-1", "to wait for the approval", awaitingApproval)
 		image(t, pay, patch)
@@ -57,7 +57,7 @@ func TestInPlace(t *testing.T) {
 	})
 	t.Run("to the patch", func(t *testing.T) {
 		trace(t, "default-2")
-		finishPay, finishCart := load(t, pay, 60), load(t, cart, 60)
+		finishPay, finishCart := load(t, pay, 45), load(t, cart, 45)
 		setVersion(t, framework.Istio129)
 		setVersion(t, patch)
 		wait(t, "default-2", "to wait for the approval", awaitingApproval)
