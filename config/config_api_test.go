@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -19,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -166,10 +169,11 @@ func TestOperatorMayDoNoMore(t *testing.T) {
 	operator := c.operator(t)
 	awaitRights(t, operator)
 	for _, tc := range []struct{ verb, group, resource, namespace, name, reason string }{
-		{"create", "", "pods", "team", "", "workloads are Deployments, whose template is in the inventory"},
-		{"delete", "", "pods", "team", "", "nothing is restarted"},
+		{"delete", "", "pods", "team", "", "pods are evicted, which their budgets may refuse"},
+		{"patch", "", "pods", "team", "", "workloads are restarted by their templates"},
 		{"create", "", "pods/exec", "istio-system", "", "nothing runs inside a pod"},
-		{"create", "", "pods/eviction", "team", "", "nothing is evicted"},
+		{"approve", "meshwright.io", "meshrollouts", "", "", "people approve"},
+		{"waive", "meshwright.io", "meshrollouts", "", "", "people waive a proof"},
 		{"patch", "", "secrets", "team", "", "istiod is not granted it"},
 		{"deletecollection", "", "secrets", "team", "", "secrets are deleted by name"},
 		{"delete", "", "nodes", "", "", "nodes are not a mesh's"},
@@ -335,6 +339,456 @@ func (c *cluster) awaitPolicies(t *testing.T) {
 			apierrors.IsForbidden(c.admin.Create(ctx, revision.DeepCopy(), client.DryRunAll)) &&
 			apierrors.IsForbidden(c.admin.Create(ctx, gateway.DeepCopy(), client.DryRunAll)) &&
 			apierrors.IsForbidden(c.operator(t).Create(ctx, secret.DeepCopy(), client.DryRunAll))
+		return ready, nil
+	})
+	if err != nil {
+		t.Fatalf("the policies never applied: %v", err)
+	}
+}
+
+// rolloutOf is a rollout of two steps, with what people have said so far.
+func rolloutOf(name, verbs string) string {
+	return fmt.Sprintf(`{"apiVersion": "meshwright.io/v1alpha1", "kind": "MeshRollout", "metadata": {"name": %q}, "spec": {
+		"plan": {
+			"mesh": "default", "enrollment": "NamespaceLabel", "onFailure": "RollBack", "restart": {},
+			"from": {"revision": "1-28-2", "version": "1.28.2", "inputsDigest": "a"},
+			"to": {"revision": "1-29-1", "version": "1.29.1", "inputsDigest": "b"},
+			"steps": [
+				{"name": "early", "type": "DataPlane", "dataPlane": {"wave": "early"}}, {"name": "go", "type": "Pause"},
+				{"name": "promote", "type": "Promote", "dataPlane": {"wave": "followers"}}
+			],
+			"progressDeadlineSeconds": 600, "retireAfterSeconds": 0
+		}%s
+	}}`, name, verbs)
+}
+
+func object(t *testing.T, manifest string) *unstructured.Unstructured {
+	t.Helper()
+	out := &unstructured.Unstructured{}
+	if err := out.UnmarshalJSON([]byte(manifest)); err != nil {
+		t.Fatalf("%v in %s", err, manifest)
+	}
+	return out
+}
+
+// patch is what the API server would say to a change of a rollout's spec, which is not made.
+func patch(ctx context.Context, cl client.Client, rollout, spec string) error {
+	o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: rollout}}
+	return cl.Patch(ctx, o, client.RawPatch(types.MergePatchType, []byte(`{"spec": `+spec+`}`)), client.DryRunAll)
+}
+
+// expectInvalid wants an error that says something, or none when it is to say nothing.
+func expectInvalid(t *testing.T, err error, refused string) {
+	t.Helper()
+	switch {
+	case refused == "" && err != nil:
+		t.Errorf("%v, want no error", err)
+	case refused != "" && (!apierrors.IsInvalid(err) || !strings.Contains(err.Error(), refused)):
+		t.Errorf("%v, want Invalid with %q", err, refused)
+	}
+}
+
+// TestRules tries what the schemas of the API allow, and what the rules beside them refuse.
+func TestRules(t *testing.T) {
+	c := start(t)
+	t.Run("rollouts", c.rulesOfRollouts)
+	t.Run("upgrades", c.rulesOfUpgrades)
+}
+
+// What may become of a rollout: its plan stays, and what people have said is not taken back.
+func (c *cluster) rulesOfRollouts(t *testing.T) {
+	for _, manifest := range []string{
+		rolloutOf("new", ``), rolloutOf("aborted", `, "goal": "Abort"`), rolloutOf("back", `, "goal": "RollBack"`),
+		rolloutOf("steered", `, "retries": 2, "approvals": [{"step": "go", "by": "ann"}],
+			"waivers": [{"proof": "Injection", "by": "ann", "expires": "2026-03-01T12:00:00Z"}]`),
+	} {
+		if err := c.admin.Create(t.Context(), object(t, manifest)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const waived = `{"proof": "Injection", "by": "ann", "expires": "2026-03-01T12:00:00Z"}`
+	for _, tc := range []struct{ reason, rollout, spec, refused string }{
+		{"the plan stays: where it goes", "new", `{"plan": {"to": {"version": "1.29.2"}}}`, "plan is immutable"},
+		{"the plan stays: how fast", "new", `{"plan": {"restart": {"maxUnavailable": "50%"}}}`, "plan is immutable"},
+		{"the plan stays: no step is left out", "new", `{"plan": {"steps": [{"name": "go", "type": "Pause"}]}}`, "plan is immutable"},
+		{"it is paused", "new", `{"paused": true}`, ""},
+
+		{"it is aborted", "new", `{"goal": "Abort"}`, ""},
+		{"it is rolled back", "new", `{"goal": "RollBack"}`, ""},
+		{"it is rolled back although it was aborted", "aborted", `{"goal": "RollBack"}`, ""},
+		{"what was aborted is not completed", "aborted", `{"goal": "Complete"}`, "goal goes one way"},
+		{"what is rolled back is not completed", "back", `{"goal": "Complete"}`, "goal goes one way"},
+		{"nor left where it is", "back", `{"goal": "Abort"}`, "goal goes one way"},
+		{"a goal that is taken out is the default", "back", `{"goal": null}`, "goal goes one way"},
+		{"a goal that there is not", "new", `{"goal": "Hurry"}`, "Unsupported value"},
+
+		{"a first approval", "new", `{"approvals": [{"step": "go", "by": "ann"}]}`, ""},
+		{"one more", "steered", `{"approvals": [{"step": "early", "by": "bob"}, {"step": "go", "by": "ann"}]}`, ""},
+		{"an approval is taken back", "steered", `{"approvals": null}`, "approvals are only added"},
+		{"an approval is replaced", "steered", `{"approvals": [{"step": "early", "by": "bob"}]}`, "approvals are only added"},
+		{"an approval becomes somebody else's", "steered", `{"approvals": [{"step": "go", "by": "bob"}]}`, "approvals are only added"},
+		{"a step is approved once", "new", `{"approvals": [{"step": "go", "by": "ann"}, {"step": "go", "by": "bob"}]}`, "Duplicate value"},
+		{"a step that there is not", "new", `{"approvals": [{"step": "gone", "by": "ann"}]}`, "there is no such step in the plan"},
+		{"nobody approves", "new", `{"approvals": [{"step": "go", "by": ""}]}`, "spec.approvals[0].by"},
+
+		{"a retry", "steered", `{"retries": 3}`, ""},
+		{"a retry is taken back", "steered", `{"retries": 1}`, "retries only grows"},
+		{"all are taken back", "steered", `{"retries": null}`, "retries only grows"},
+		{"fewer than none", "new", `{"retries": -1}`, "spec.retries"},
+
+		{"a first waiver", "new", `{"waivers": [` + waived + `]}`, ""},
+		{
+			"one more for the same proof, when the first has expired", "steered",
+			`{"waivers": [` + waived + `, {"proof": "Injection", "by": "bob", "expires": "2026-03-02T12:00:00Z"}]}`, "",
+		},
+		{"a waiver is taken back", "steered", `{"waivers": null}`, "waivers are only added"},
+		{
+			"a waiver is made longer", "steered", `{"waivers": [{"proof": "Injection", "by": "ann", "expires": "2027-03-01T12:00:00Z"}]}`,
+			"waivers are only added",
+		},
+		{
+			"a proof that there is not", "new", `{"waivers": [{"proof": "Luck", "by": "ann", "expires": "2026-03-01T12:00:00Z"}]}`,
+			"Unsupported value",
+		},
+		{"a waiver that never ends", "new", `{"waivers": [{"proof": "Injection", "by": "ann"}]}`, "expires"},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			expectInvalid(t, patch(t.Context(), c.admin, tc.rollout, tc.spec), tc.refused)
+		})
+	}
+	for _, tc := range []struct{ reason, verbs, refused string }{
+		{"it is approved from the beginning", `, "approvals": [{"step": "go", "by": "ann"}]`, ""},
+		{"a step is approved that there is not", `, "approvals": [{"step": "gone", "by": "ann"}]`, "there is no such step in the plan"},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			expectInvalid(t, c.admin.Create(t.Context(), object(t, rolloutOf("created", tc.verbs)), client.DryRunAll), tc.refused)
+		})
+	}
+}
+
+// What an installation may say of waves, steps and restarts.
+func (c *cluster) rulesOfUpgrades(t *testing.T) {
+	installation := func(spec string) *unstructured.Unstructured {
+		return object(t, `{"apiVersion": "meshwright.io/v1alpha1", "kind": "MeshInstallation", "metadata": {"name": "default"},
+			"spec": {"version": "1.29", `+spec+`}}`)
+	}
+	waves := func(enrollment, all string) string {
+		return fmt.Sprintf(`"dataPlane": {"enrollment": %q, "waves": [%s]}`, enrollment, all)
+	}
+	steps := func(all string) string { return `"upgrade": {"canary": {"steps": [` + all + `]}}` }
+	unavailable := func(value string) string { return `"dataPlane": {"restart": {"maxUnavailable": ` + value + `}}` }
+	const (
+		selector, tag = `"selector": {"matchLabels": {"tier": "test"}}`, `"tag": "canary"`
+		xor           = "a wave has either a selector (enrollment NamespaceLabel) or a tag (enrollment Tag)"
+		byEnrollment  = "a wave has a selector with enrollment NamespaceLabel, and a tag with enrollment Tag"
+		limit         = "a number from 1, or a percentage from 1% to 100%"
+		member        = "dataPlane is required for type DataPlane, and for no other"
+	)
+	for _, tc := range []struct{ reason, spec, refused string }{
+		{"waves by selector", waves("NamespaceLabel", `{"name": "early", `+selector+`}, {"name": "late", "selector": {}}`), ""},
+		{"waves by tag", waves("Tag", `{"name": "early", `+tag+`}`), ""},
+		{"a wave of both", waves("NamespaceLabel", `{"name": "early", `+selector+`, `+tag+`}`), xor},
+		{"a wave of neither", waves("NamespaceLabel", `{"name": "early"}`), xor},
+		{"a tag where we label", waves("NamespaceLabel", `{"name": "early", `+tag+`}`), byEnrollment},
+		{"a tag where we label by default", `"dataPlane": {"waves": [{"name": "early", ` + tag + `}]}`, byEnrollment},
+		{"a selector where people label with tags", waves("Tag", `{"name": "early", `+selector+`}`), byEnrollment},
+		{"a wave called rest", waves("NamespaceLabel", `{"name": "rest", `+selector+`}`), "the names rest and followers are reserved"},
+		{"a wave called followers", waves("Tag", `{"name": "followers", `+tag+`}`), "the names rest and followers are reserved"},
+		{"two waves of one name", waves("Tag", `{"name": "early", `+tag+`}, {"name": "early", `+tag+`}`), "Duplicate value"},
+		{"a wave without a name", waves("Tag", `{"name": "", `+tag+`}`), "waves[0].name"},
+		{"a name that is no name", waves("Tag", `{"name": "Early", `+tag+`}`), "waves[0].name"},
+
+		{
+			"steps", steps(`{"name": "early", "type": "DataPlane", "dataPlane": {"wave": "early", "percent": 10, "bakeSeconds": 60}},
+				{"name": "go", "type": "Pause"}, {"name": "wait", "type": "Pause", "pause": {"durationSeconds": 60}}`), "",
+		},
+		{"a step that moves nothing", steps(`{"name": "early", "type": "DataPlane"}`), member},
+		{"a pause that moves something", steps(`{"name": "go", "type": "Pause", "dataPlane": {"wave": "early"}}`), member},
+		{
+			"a move that pauses",
+			steps(`{"name": "early", "type": "DataPlane", "dataPlane": {"wave": "early"}, "pause": {"durationSeconds": 60}}`),
+			"pause belongs to type Pause only",
+		},
+		{
+			"promotion is no step of the user's", steps(`{"name": "promote", "type": "Promote", "dataPlane": {"wave": "rest"}}`),
+			"the rollout promotes by itself",
+		},
+		{"a step of no type", steps(`{"name": "go"}`), "type"},
+		{"a type that there is not", steps(`{"name": "go", "type": "Hurry"}`), "Unsupported value"},
+		{"two steps of one name", steps(`{"name": "go", "type": "Pause"}, {"name": "go", "type": "Pause"}`), "Duplicate value"},
+		{"nothing of a wave", steps(`{"name": "a", "type": "DataPlane", "dataPlane": {"wave": "rest", "percent": 0}}`), "percent"},
+		{"more than a wave", steps(`{"name": "a", "type": "DataPlane", "dataPlane": {"wave": "rest", "percent": 101}}`), "percent"},
+		{"a pause of no time", steps(`{"name": "go", "type": "Pause", "pause": {"durationSeconds": 0}}`), "durationSeconds"},
+
+		{"one at a time", unavailable(`1`), ""},
+		{"many at a time", unavailable(`10000`), ""},
+		{"a share", unavailable(`"1%"`), ""},
+		{"a share of two digits", unavailable(`"25%"`), ""},
+		{"all", unavailable(`"100%"`), ""},
+		{"none at a time: it would never end", unavailable(`0`), limit},
+		{"less than none", unavailable(`-1`), limit},
+		{"too many", unavailable(`10001`), limit},
+		{"no share", unavailable(`"0%"`), limit},
+		{"more than all", unavailable(`"101%"`), limit},
+		{"a number that is written as a text", unavailable(`"10"`), limit},
+		{"a part of a percent", unavailable(`"1.5%"`), limit},
+		{"a zero before it", unavailable(`"05%"`), limit},
+
+		{"the old revision goes at once", `"upgrade": {"canary": {"retireAfterSeconds": 0}}`, ""},
+		{"a deadline that is too short", `"upgrade": {"progressDeadlineSeconds": 9}`, "progressDeadlineSeconds"},
+		{"no history", `"upgrade": {"rolloutHistoryLimit": 0}`, "rolloutHistoryLimit"},
+		{
+			"a window that closes as it opens", `"upgrade": {"windows": [{"schedule": "0 2 * * 6", "durationSeconds": 59}]}`,
+			"durationSeconds",
+		},
+		{"a choice that there is not", `"upgrade": {"onFailure": "Ignore"}`, "Unsupported value"},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			expectInvalid(t, c.admin.Create(t.Context(), installation(tc.spec), client.DryRunAll), tc.refused)
+		})
+	}
+
+	t.Run("every default is written out", func(t *testing.T) {
+		least := &v1alpha1.MeshInstallation{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+		least.Spec.Version = "1.29"
+		if err := c.admin.Create(t.Context(), least, client.DryRunAll); err != nil {
+			t.Fatal(err)
+		}
+		ten, day := intstr.FromString("10%"), int32(86400)
+		restart := v1alpha1.Restart{Type: v1alpha1.RestartRollout, MaxUnavailable: &ten}
+		if diff := cmp.Diff(restart, least.Spec.DataPlane.Restart); diff != "" {
+			t.Errorf("restart (-want +got):\n%s", diff)
+		}
+		upgrade := v1alpha1.Upgrade{
+			Type: v1alpha1.UpgradeCanary, UnsupportedKubernetes: v1alpha1.UnsupportedKubernetesRefuse,
+			AutoUpgrade: v1alpha1.AutoUpgradeNone, OnFailure: v1alpha1.OnFailureRollBack, VersionSkew: v1alpha1.VersionSkewRefuse,
+			ProgressDeadlineSeconds: 1800, RolloutHistoryLimit: 10,
+			Canary: v1alpha1.Canary{RevisionFor: v1alpha1.RevisionForVersion, RetireAfterSeconds: &day},
+		}
+		if diff := cmp.Diff(upgrade, least.Spec.Upgrade); diff != "" {
+			t.Errorf("upgrade (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// grant gives a user rights on rollouts, on one of them only where it is named.
+func (c *cluster) grant(t *testing.T, user string, rules ...rbacv1.PolicyRule) {
+	t.Helper()
+	for i := range rules {
+		rules[i].APIGroups, rules[i].Resources = []string{v1alpha1.GroupVersion.Group}, []string{"meshrollouts"}
+	}
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "test-" + user}, Rules: rules}
+	if err := c.admin.Create(t.Context(), role); err != nil {
+		t.Fatal(err)
+	}
+	c.bind(t, user, role.Name)
+}
+
+func (c *cluster) bind(t *testing.T, user, role string) {
+	t.Helper()
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "test-" + user},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
+	}
+	if err := c.admin.Create(t.Context(), binding); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// verbs are the rights by which people steer a rollout, and what each of them lets them write under their own name.
+var verbs = []struct{ verb, spec string }{
+	{"pause", `{"paused": true}`},
+	{"abort", `{"goal": "Abort"}`},
+	{"rollback", `{"goal": "RollBack"}`},
+	{"approve", `{"approvals": [{"step": "early", "by": "earlier"}, {"step": "go", "by": "USER"}]}`},
+	{"retry", `{"retries": 1}`},
+	{"waive", `{"waivers": [{"proof": "Configuration", "by": "USER", "expires": "2026-03-01T12:00:00Z"}]}`},
+}
+
+// Who may steer a rollout: each verb is a right of its own, and nobody speaks for somebody else.
+func TestVerbsOfRollouts(t *testing.T) {
+	c := start(t)
+	c.install(t, "rbac")
+	c.install(t, "policy")
+	operator := c.operator(t)
+	awaitRights(t, operator)
+	for _, name := range []string{"default-1", "default-2"} {
+		rollout := object(t, rolloutOf(name, `, "approvals": [{"step": "early", "by": "earlier"}]`))
+		if err := operator.Create(t.Context(), rollout); err != nil {
+			t.Fatalf("the operator creates a rollout: %v", err)
+		}
+	}
+	users := map[string]client.Client{}
+	for _, v := range verbs {
+		users[v.verb] = c.as(t, v.verb)
+		c.grant(t, v.verb, rbacv1.PolicyRule{Verbs: []string{"get", "patch", v.verb}})
+	}
+	c.grant(t, "nobody", rbacv1.PolicyRule{Verbs: []string{"get", "patch"}})
+	c.grant(t, "first", rbacv1.PolicyRule{Verbs: []string{"get", "patch"}},
+		rbacv1.PolicyRule{Verbs: []string{"approve"}, ResourceNames: []string{"default-1"}})
+	c.bind(t, "approver", "meshwright-rollout-approver")
+	c.bind(t, "oncall", "meshwright-rollout-operator")
+	for _, name := range []string{"nobody", "first", "approver", "oncall"} {
+		users[name] = c.as(t, name)
+	}
+	c.awaitRolloutPolicies(t, users["nobody"], users["oncall"])
+
+	may := func(user, verb string) bool {
+		switch user {
+		case "nobody":
+			return false
+		case "first", "approver":
+			return verb == "approve"
+		case "oncall":
+			return true
+		}
+		return user == verb
+	}
+	for user, cl := range users {
+		for _, v := range verbs {
+			err := patch(t.Context(), cl, "default-1", strings.ReplaceAll(v.spec, "USER", user))
+			switch {
+			case may(user, v.verb) && err != nil:
+				t.Errorf("%s may not %s: %v", user, v.verb, err)
+			case !may(user, v.verb) && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "needs the right to "+v.verb)):
+				t.Errorf("%s may %s: %v, want Forbidden for want of the right", user, v.verb, err)
+			}
+		}
+	}
+
+	const theirs = `{"approvals": [{"step": "early", "by": "earlier"}, {"step": "go", "by": "somebody"}]}`
+	for _, tc := range []struct {
+		reason, rollout, spec, refused string
+		client                         client.Client
+	}{
+		{"nobody approves for somebody else", "default-1", theirs, "by has to be your own name: approver", users["approver"]},
+		{"whatever their rights", "default-1", theirs, "by has to be your own name: ", c.admin},
+		{
+			"an approval of one's own does not hide one of somebody else's", "default-1",
+			`{"approvals": [{"step": "early", "by": "earlier"}, {"step": "go", "by": "approver"}, {"step": "promote", "by": "somebody"}]}`,
+			"by has to be your own name: approver", users["approver"],
+		},
+		{
+			"nobody waives for somebody else", "default-1",
+			`{"waivers": [{"proof": "Injection", "by": "somebody", "expires": "2026-03-01T12:00:00Z"}]}`,
+			"by has to be your own name: oncall", users["oncall"],
+		},
+		{
+			"a right on one rollout is none on another", "default-2", strings.ReplaceAll(verbs[3].spec, "USER", "first"),
+			"needs the right to approve", users["first"],
+		},
+		{
+			"an approval does not carry a pause along", "default-1",
+			`{"paused": true, "approvals": [{"step": "early", "by": "earlier"}, {"step": "go", "by": "approver"}]}`,
+			"needs the right to pause", users["approver"],
+		},
+		{"the operator turns back what its mesh has superseded", "default-1", verbs[2].spec, "", operator},
+		{
+			"the operator approves nothing", "default-1",
+			strings.ReplaceAll(verbs[3].spec, "USER", "system:serviceaccount:meshwright-system:meshwright"),
+			"needs the right to approve", operator,
+		},
+		{"nor lets it try again", "default-1", verbs[4].spec, "needs the right to retry", operator},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			err := patch(t.Context(), tc.client, tc.rollout, tc.spec)
+			switch {
+			case tc.refused == "" && err != nil:
+				t.Errorf("%v, want no error", err)
+			case tc.refused != "" && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), tc.refused)):
+				t.Errorf("%v, want Forbidden with %q", err, tc.refused)
+			}
+		})
+	}
+
+	t.Run("going on is a verb too", func(t *testing.T) {
+		o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-2"}}
+		paused := client.RawPatch(types.MergePatchType, []byte(`{"spec": {"paused": true}}`))
+		if err := users["pause"].Patch(t.Context(), o, paused); err != nil {
+			t.Fatal(err)
+		}
+		if err := patch(t.Context(), users["approver"], o.Name, `{"paused": false}`); !apierrors.IsForbidden(err) {
+			t.Errorf("an approver lets it go on: %v, want Forbidden", err)
+		}
+		if err := patch(t.Context(), users["pause"], o.Name, `{"paused": false}`); err != nil {
+			t.Errorf("who paused it lets it go on: %v", err)
+		}
+	})
+
+	t.Run("a rollout is created and deleted by the operator only", func(t *testing.T) {
+		const policy = "created and deleted by Meshwright only"
+		o := object(t, rolloutOf("default-1", ""))
+		for name, cl := range map[string]client.Client{"an administrator": c.admin, "who may steer it": users["oncall"]} {
+			created := object(t, rolloutOf("default-3", ""))
+			if err := cl.Create(t.Context(), created); !apierrors.IsForbidden(err) {
+				t.Errorf("%s creates one: %v, want Forbidden", name, err)
+			}
+			if err := cl.Delete(t.Context(), o); !apierrors.IsForbidden(err) {
+				t.Errorf("%s deletes one: %v, want Forbidden", name, err)
+			}
+		}
+		if err := c.admin.Delete(t.Context(), o); err == nil || !strings.Contains(err.Error(), policy) {
+			t.Errorf("%v, want that %q", err, policy)
+		}
+		if err := operator.Delete(t.Context(), o); err != nil {
+			t.Errorf("the operator deletes one: %v", err)
+		}
+	})
+
+	t.Run("status is written by the operator only", func(t *testing.T) {
+		status := client.RawPatch(types.MergePatchType, []byte(`{"status": {"summary": "3/3"}}`))
+		for name, cl := range map[string]client.Client{"an administrator": c.admin, "who may steer it": users["oncall"]} {
+			o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-2"}}
+			if err := cl.Status().Patch(t.Context(), o, status); !apierrors.IsForbidden(err) {
+				t.Errorf("%s writes it: %v, want Forbidden", name, err)
+			}
+		}
+		o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-2"}}
+		if err := operator.Status().Patch(t.Context(), o, status); err != nil {
+			t.Errorf("the operator writes it: %v", err)
+		}
+	})
+
+	t.Run("the operator creates pods by a dry run only", func(t *testing.T) {
+		for _, namespace := range []string{"istio-system", "team"} {
+			if err := operator.Create(t.Context(), trialPod(namespace), client.DryRunAll); err != nil {
+				t.Errorf("a dry run in %s: %v", namespace, err)
+			}
+			err := operator.Create(t.Context(), trialPod(namespace))
+			if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "no pod but by a dry run") {
+				t.Errorf("a pod in %s: %v, want Forbidden", namespace, err)
+			}
+		}
+		if err := c.admin.Create(t.Context(), trialPod("team")); err != nil {
+			t.Errorf("others create pods: %v", err)
+		}
+	})
+}
+
+func trialPod(namespace string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "trial-", Namespace: namespace},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+	}
+}
+
+// awaitRolloutPolicies waits until the API server applies the policies of rollouts, and its authorizer knows the users: nobody has
+// a right to patch only, oncall has every verb.
+func (c *cluster) awaitRolloutPolicies(t *testing.T, nobody, oncall client.Client) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		for _, user := range []client.Client{nobody, oncall} {
+			if ok, err := may(ctx, user, "patch", v1alpha1.GroupVersion.Group, "meshrollouts", "", ""); !ok || err != nil {
+				return false, err
+			}
+		}
+		ready := apierrors.IsForbidden(patch(ctx, nobody, "default-1", `{"paused": true}`)) &&
+			patch(ctx, oncall, "default-1", `{"paused": true}`) == nil &&
+			apierrors.IsForbidden(c.admin.Create(ctx, object(t, rolloutOf("probe", "")), client.DryRunAll)) &&
+			apierrors.IsForbidden(c.operator(t).Create(ctx, trialPod("istio-system"))) &&
+			apierrors.IsForbidden(c.admin.Status().Patch(ctx, &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1"}},
+				client.RawPatch(types.MergePatchType, []byte(`{"status": {"summary": "0/3"}}`)), client.DryRunAll))
 		return ready, nil
 	})
 	if err != nil {

@@ -98,7 +98,7 @@ func (r *Reconciler) label(ctx context.Context, namespace *metav1.PartialObjectM
 		intent = intent.WithLabels(map[string]string{dataplane.RevisionLabel: revision})
 	}
 	err := r.Client.Apply(ctx, intent, client.FieldOwner(v1alpha1.ManagerDataPlane))
-	if apierrors.IsConflict(err) {
+	if apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict) {
 		return nil
 	}
 	return err

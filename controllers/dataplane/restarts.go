@@ -90,7 +90,7 @@ func (r *Restarter) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 		return ctrl.Result{RequeueAfter: wait}, err
 	}
 	if still, err := r.still(ctx, o); err != nil || !still {
-		return ctrl.Result{}, err
+		return ctrl.Result{RequeueAfter: again}, err // what was read may have been late
 	}
 	for _, pick := range picks {
 		if err := r.restart(ctx, o, pick); err != nil {

@@ -37,20 +37,24 @@ func (r *Reconciler) carry(ctx context.Context, s *scope, request *render.Reques
 	if plan.From.Revision != plan.To.Revision {
 		s.mesh.Status.CanaryRevision = plan.To.Revision
 	}
+	again := time.Duration(0)
 	switch status.Act {
 	case v1alpha1.ActCreate:
-		if out, err := r.createSide(ctx, s); err != nil || out.problem != nil {
+		out, err := r.createSide(ctx, s)
+		if err != nil || out.problem != nil {
 			return out, err
 		}
+		again = out.again
 	case v1alpha1.ActPromote:
 		r.promote(s)
 	case v1alpha1.ActRetire:
 		if err := r.retire(ctx, s); err != nil {
 			return failed(err), err
 		}
+		again = lookAgain // a read may have been late
 	default:
 	}
-	return outcome{behind: underWay(s.active)}, nil
+	return outcome{behind: underWay(s.active), again: again}, nil
 }
 
 // reconsider tells the rollout when the spec wants something else than its plan by now.
@@ -101,7 +105,7 @@ func (r *Reconciler) createSide(ctx context.Context, s *scope) (outcome, error) 
 		return outcome{}, nil
 	}
 	if still, err := r.live(ctx, s); err != nil || !still {
-		return outcome{}, err
+		return outcome{again: time.Second}, err // what was read may have been late
 	}
 	if current != nil && s.active.Status.Progress.Back {
 		return r.restore(ctx, s, current)
@@ -258,7 +262,7 @@ func (r *Reconciler) finish(ctx context.Context, s *scope) (outcome, error) {
 // prune deletes the oldest rollouts that have ended. The newest one is always kept: the next is numbered after it.
 func (r *Reconciler) prune(ctx context.Context, s *scope) error {
 	limit := max(1, int(s.mesh.Spec.Upgrade.RolloutHistoryLimit))
-	for i := 0; i < len(s.rollouts)-limit; i++ {
+	for i := range max(0, len(s.rollouts)-limit) {
 		o := &s.rollouts[i]
 		if o.Status.Progress.Outcome == "" || o.DeletionTimestamp != nil {
 			continue

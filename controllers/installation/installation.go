@@ -11,8 +11,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/events"
@@ -130,7 +130,6 @@ type scope struct {
 	active   *v1alpha1.MeshRollout
 	// gateways that the mesh has written, and those of teams.
 	gateways, teams []v1alpha1.MeshGateway
-	target          *semver.Version
 	namespaces      []metav1.PartialObjectMetadata
 	others          int
 }
@@ -166,6 +165,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 
 // tell writes the status after an attempt that ended with err, and says when to look again.
 func (r *Reconciler) tell(ctx context.Context, s *scope, out outcome, err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{}, err // it is tried again at once: nothing has happened that is worth telling
+	}
 	wait := r.report(ctx, s, out)
 	if writeErr := r.write(ctx, s); writeErr != nil {
 		return ctrl.Result{}, writeErr

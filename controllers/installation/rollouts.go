@@ -151,6 +151,11 @@ func (r *Reconciler) begin(ctx context.Context, s *scope, from, to v1alpha1.Roll
 	s.rollouts = append(s.rollouts, *o)
 	s.grant(o)
 	s.mesh.Status.FailedTarget = nil
+	// Nothing of the rollout happens before it is granted.
+	if err := conditions.Write(ctx, r.Client, s.before, s.mesh); err != nil {
+		return err
+	}
+	s.before = s.mesh.DeepCopy()
 	r.Recorder.Eventf(s.mesh, o, corev1.EventTypeNormal, v1alpha1.ReasonRollingOut, "Plan", "MeshRollout %s moves the mesh from %s to %s", o.Name, from.Revision, to.Revision)
 	return nil
 }

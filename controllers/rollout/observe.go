@@ -51,9 +51,10 @@ func (r *Reconciler) observe(ctx context.Context, o *v1alpha1.MeshRollout) (roll
 	case !p.Back && int(p.Step) >= len(plan.Steps):
 		wanted.used = from
 	}
-	answers := r.Witness.Ask(o.UID, wanted)
+	answers := r.Witness.ask(o.UID, wanted)
 	seen.Proofs = answers.proofs
-	seen.UseOfFrom.By, seen.UseOfTo.By = notYetAsked, notYetAsked
+	seen.UseOfFrom = rollout.Use{Pending: true, By: notYetAsked}
+	seen.UseOfTo = seen.UseOfFrom
 	if wanted.used == nil {
 		return seen, nil
 	}
@@ -144,7 +145,7 @@ func (r *Reconciler) promoted(ctx context.Context, mesh *v1alpha1.MeshInstallati
 // use is what refers to a revision: what caches know, and what istiod and the API server told the witness.
 func (r *Reconciler) use(ctx context.Context, revision *v1alpha1.MeshRevision, answers answers) (rollout.Use, error) {
 	if !r.Index.Whole() {
-		return rollout.Use{By: dataplane.ErrUnknown.Error()}, nil
+		return rollout.Use{Pending: true, By: dataplane.ErrUnknown.Error()}, nil
 	}
 	users, err := dataplane.UsersOfRevision(ctx, r.Client, r.Index, revision.Name)
 	if errors.Is(err, dataplane.ErrUnknown) {

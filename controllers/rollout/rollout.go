@@ -145,7 +145,7 @@ func (r *Reconciler) onlyCounts(before, after *v1alpha1.MeshRollout, now time.Ti
 		return 0
 	}
 	for _, s := range []*v1alpha1.MeshRolloutStatus{last, next} {
-		s.Progress.Moved, s.Unmovable, s.UnmovableCount = 0, nil, 0
+		s.Progress.Moved, s.Unmovable, s.UnmovableCount, s.Counted = 0, nil, 0, nil
 		for i := range s.Conditions {
 			s.Conditions[i].Message = ""
 		}
@@ -243,7 +243,7 @@ func stepsOf(o *v1alpha1.MeshRollout, d rollout.Decision, now metav1.Time) []v1a
 		here := int(p.Step) == i && p.Proven != nil && p.Outcome == ""
 		switch {
 		case here:
-			step.State, step.Message, step.Ended = v1alpha1.StepRunning, d.Note, nil
+			step.State, step.Message, step.Ended = v1alpha1.StepRunning, conditions.Shorten(d.Note), nil
 			if step.Started == nil {
 				step.Started = &now
 			}

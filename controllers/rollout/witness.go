@@ -88,8 +88,8 @@ func (w *Witness) Heard() <-chan event.GenericEvent {
 	return w.heard
 }
 
-// Ask takes the question of a rollout, and returns the last answers to the same one.
-func (w *Witness) Ask(uid types.UID, q question) answers {
+// ask takes the question of a rollout, and returns the last answers to the same one.
+func (w *Witness) ask(uid types.UID, q question) answers {
 	w.init()
 	about := q.about()
 	w.mu.Lock()
@@ -119,7 +119,7 @@ const notYetAsked = "its istiod has not been asked yet"
 
 func notYet(q question) (out rollout.Use) {
 	if q.used != nil {
-		out.By = notYetAsked
+		out.Pending, out.By = true, notYetAsked
 	}
 	return out
 }

@@ -38,7 +38,7 @@ var (
 )
 
 // begin installs Istio 1.28.2 with two waves and an application in each; change may change the mesh before.
-func begin(t *testing.T, change func(*v1alpha1.MeshInstallation)) *v1alpha1.MeshInstallation {
+func begin(t *testing.T, change func(*v1alpha1.MeshInstallation)) {
 	t.Helper()
 	mesh := framework.Mesh("default", framework.Istio128)
 	mesh.Spec.DataPlane.Waves = framework.Waves("early")
@@ -46,12 +46,11 @@ func begin(t *testing.T, change func(*v1alpha1.MeshInstallation)) *v1alpha1.Mesh
 	if change != nil {
 		change(mesh)
 	}
-	installed := env.Install(t, mesh)
+	env.Install(t, mesh)
 	enroll(t, pay.Namespace, "early", rev128)
 	enroll(t, cart.Namespace, "rest", rev128)
 	deploy(t, pay)
 	deploy(t, cart)
-	return installed
 }
 
 func enroll(t *testing.T, namespace, wave, revision string) {

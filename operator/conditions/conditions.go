@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -43,12 +44,18 @@ func Summarise(conditions *[]metav1.Condition, generation int64, v Verdict) {
 
 // Set writes one condition.
 func Set(conditions *[]metav1.Condition, generation int64, typ string, status metav1.ConditionStatus, reason, message string) {
-	if len(message) > maxMessage {
-		message = strings.ToValidUTF8(message[:maxMessage-3], "") + "..." // the cut may go through a character
-	}
+	message = Shorten(message)
 	apimeta.SetStatusCondition(conditions, metav1.Condition{
 		Type: typ, Status: status, Reason: reason, Message: message, ObservedGeneration: generation,
 	})
+}
+
+// Shorten cuts a message to what people read and the API allows.
+func Shorten(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage-3], "") + "..." // the cut may go through a character
 }
 
 // Current says whether a condition is True and was observed for the newest generation.
@@ -67,6 +74,10 @@ func OfApply(result apply.Result, err error) Verdict {
 			reason = v1alpha1.ReasonTagTaken
 		}
 		return Verdict{Ready: metav1.ConditionFalse, Reason: reason, Message: err.Error(), Stalled: true}
+	case apierrors.IsConflict(err): // nobody has to do anything about it
+		return Verdict{
+			Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonProgressing, Message: "somebody else wrote at the same time: it is tried again", Reconciling: true,
+		}
 	case err != nil:
 		return Verdict{
 			Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonApplyFailed, Message: err.Error(),

@@ -5,6 +5,7 @@ package dataplane
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -92,39 +93,47 @@ func TestMembers(t *testing.T) {
 	}{
 		{
 			"the first wave that matches has it", nil, namespace("a", with(RevisionLabel, "1-28-2", "tier", "test", "team", "bank"), us),
-			"early", Member{Name: "a", Label: "1-28-2"},
+			"early",
+			Member{Name: "a", Label: "1-28-2"},
 		},
 		{
 			"the second one that which the first leaves", nil, namespace("a", with(RevisionLabel, "1-28-2", "team", "bank"), us),
-			"late", Member{Name: "a", Label: "1-28-2"},
+			"late",
+			Member{Name: "a", Label: "1-28-2"},
 		},
 		{"what matches none is the rest", nil, labelled, "rest", Member{Name: "a", Label: "1-28-2", Since: noon}},
 		{
 			"one that has the canary's label is counted too", nil, namespace("a", with(RevisionLabel, "1-29-1", "tier", "test"), us),
-			"early", Member{Name: "a", Label: "1-29-1"},
+			"early",
+			Member{Name: "a", Label: "1-29-1"},
 		},
 		{
 			"who follows a tag moves with the tag, whatever wave matches", nil,
-			namespace("a", with(RevisionLabel, "stable", "tier", "test"), "kubectl"), "followers", Member{Name: "a"},
+			namespace("a", with(RevisionLabel, "stable", "tier", "test"), "kubectl"), "followers",
+			Member{Name: "a"},
 		},
 		{
 			"who follows the default revision moves with that", nil,
-			namespace("a", with(InjectionLabel, "enabled", "tier", "test")), "followers", Member{Name: "a"},
+			namespace("a", with(InjectionLabel, "enabled", "tier", "test")), "followers",
+			Member{Name: "a"},
 		},
 		{
 			"by name too", nil, namespace("a", with(RevisionLabel, "default"), "kubectl"), "followers", Member{Name: "a"},
 		},
 		{
 			"istio-injection beats our label, which says nothing then", nil,
-			namespace("a", with(InjectionLabel, "enabled", RevisionLabel, "1-28-2"), us), "followers", Member{Name: "a"},
+			namespace("a", with(InjectionLabel, "enabled", RevisionLabel, "1-28-2"), us), "followers",
+			Member{Name: "a"},
 		},
 		{
 			"who names the revision itself can't be moved by us", nil, namespace("a", with(RevisionLabel, "1-28-2", "tier", "test"), "argocd"),
-			"early", Member{Name: "a", Blocked: blocked},
+			"early",
+			Member{Name: "a", Blocked: blocked},
 		},
 		{
 			"also where the selector does not ask for it", nil, namespace("a", map[string]string{RevisionLabel: "1-28-2"}, "argocd"),
-			"rest", Member{Name: "a", Blocked: blocked},
+			"rest",
+			Member{Name: "a", Blocked: blocked},
 		},
 		{"it opted out of restarts", nil, optedOut, "rest", Member{Name: "a", Label: "1-28-2", Excluded: true}},
 		{"it is going", nil, terminating, "", Member{}},
@@ -133,13 +142,15 @@ func TestMembers(t *testing.T) {
 		{"that of a gateway of the mesh", nil, namespace("istio-ingress", with(RevisionLabel, "1-28-2"), us), "", Member{}},
 		{
 			"that of the default revision, which is not ours", func(m *Mesh) { m.Default = false },
-			namespace("a", with(InjectionLabel, "enabled")), "", Member{},
+			namespace("a", with(InjectionLabel, "enabled")), "",
+			Member{},
 		},
 		{"a wave has a tag", tags, namespace("a", with(RevisionLabel, "stable"), "kubectl"), "early", Member{Name: "a"}},
 		{"another tag is promoted", tags, namespace("a", with(RevisionLabel, "prod"), "kubectl"), "followers", Member{Name: "a"}},
 		{
 			"with tags nobody's label stands in the way", tags, namespace("a", with(RevisionLabel, "1-28-2"), "kubectl"),
-			"followers", Member{Name: "a"},
+			"followers",
+			Member{Name: "a"},
 		},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
@@ -163,9 +174,7 @@ func TestLabelsFollowTheRollout(t *testing.T) {
 	early, late, rest := with("tier", "test"), with("team", "bank"), with()
 	label := func(all map[string]string, revision string, setter string) *metav1.PartialObjectMetadata {
 		out := map[string]string{RevisionLabel: revision}
-		for k, v := range all {
-			out[k] = v
-		}
+		maps.Copy(out, all)
 		return namespace("a", out, setter)
 	}
 	plan := canaryPlan()
@@ -186,14 +195,30 @@ func TestLabelsFollowTheRollout(t *testing.T) {
 		want      Label
 	}{
 		{"before the canary is proven, nothing moves", moving(unproven), label(early, "1-28-2", us), Label{true, "1-28-2"}},
-		{"the wave of the current step goes to the canary", moving(courseAt(plan, 0)), label(early, "1-28-2", us), Label{true, "1-29-1"}},
+		{
+			"the wave of the current step goes to the canary",
+			moving(courseAt(plan, 0)), label(early, "1-28-2", us),
+			Label{true, "1-29-1"},
+		},
 		{"it stays there", moving(courseAt(plan, 0)), label(early, "1-29-1", us), Label{true, "1-29-1"}},
 		{"the next wave stays", moving(courseAt(plan, 0)), label(late, "1-28-2", us), Label{true, "1-28-2"}},
-		{"a namespace that comes meanwhile gets what its wave has: the canary", moving(courseAt(plan, 1)), namespace("a", late), Label{true, "1-29-1"}},
+		{
+			"a namespace that comes meanwhile gets what its wave has: the canary",
+			moving(courseAt(plan, 1)), namespace("a", late),
+			Label{true, "1-29-1"},
+		},
 		{"or the old revision", moving(courseAt(plan, 1)), namespace("a", rest), Label{true, "1-28-2"}},
-		{"one that is moved to a wave that is not reached goes back", moving(courseAt(plan, 0)), label(late, "1-29-1", us), Label{true, "1-28-2"}},
+		{
+			"one that is moved to a wave that is not reached goes back",
+			moving(courseAt(plan, 0)), label(late, "1-29-1", us),
+			Label{true, "1-28-2"},
+		},
 		{"all have been reached", promoted, label(rest, "1-28-2", us), Label{true, "1-29-1"}},
-		{"going back, the wave of the current step goes first", moving(courseAt(plan, 1, back)), label(late, "1-29-1", us), Label{true, "1-28-2"}},
+		{
+			"going back, the wave of the current step goes first",
+			moving(courseAt(plan, 1, back)), label(late, "1-29-1", us),
+			Label{true, "1-28-2"},
+		},
 		{"earlier ones stay until their turn", moving(courseAt(plan, 1, back)), label(early, "1-29-1", us), Label{true, "1-29-1"}},
 		{"all are back", moving(courseAt(plan, -1, back)), label(early, "1-29-1", us), Label{true, "1-28-2"}},
 		{"it was rolled back", moving(ended(v1alpha1.OutcomeRolledBack)), label(early, "1-29-1", us), Label{true, "1-28-2"}},
@@ -205,7 +230,8 @@ func TestLabelsFollowTheRollout(t *testing.T) {
 		{"who follows a tag is moved by the tag", moving(courseAt(plan, 0)), label(early, "stable", "kubectl"), Label{false, "stable"}},
 		{
 			"who follows the default revision is moved by that", moving(courseAt(plan, 0)),
-			namespace("a", with("tier", "test", InjectionLabel, "enabled")), Label{},
+			namespace("a", with("tier", "test", InjectionLabel, "enabled")),
+			Label{},
 		},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
@@ -309,7 +335,8 @@ func TestGather(t *testing.T) {
 		change(m)
 		return m
 	}
-	o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1", UID: "u"}, Spec: v1alpha1.MeshRolloutSpec{Plan: canaryPlan()}}
+	o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1", UID: "u"}}
+	o.Spec.Plan = canaryPlan()
 	o.Status.Progress.Proven = &metav1.Time{Time: noon}
 	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: with(RevisionLabel, "1-28-2", "tier", "test")}}
 	for _, tc := range []struct {

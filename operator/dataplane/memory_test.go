@@ -16,8 +16,8 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func TestBackOffDoubles(t *testing.T) {
 	i, now := quiet(), noon
 	p := types.NamespacedName{Namespace: "shop", Name: "web-1"}
-	for n, want := range []time.Duration{5, 10, 20, 40, 80, 120, 120, 120} {
-		want *= time.Second
+	for n, seconds := range []int{5, 10, 20, 40, 80, 120, 120, 120} {
+		want := time.Duration(seconds) * time.Second
 		i.Refused(p, "a PodDisruptionBudget", now)
 		for at, alone := range map[time.Duration]bool{0: true, want - 1: true, want: false} {
 			why, got := i.memory.refusedOf(p, now.Add(at))

@@ -37,8 +37,10 @@ type pod struct {
 const (
 	statusAnnotation = "sidecar.istio.io/status"
 	injectKey        = "sidecar.istio.io/inject"
-	// RevisionLabel and InjectionLabel are Istio's.
-	RevisionLabel, InjectionLabel = v1alpha1.IstioRevision, v1alpha1.IstioInjection
+	// RevisionLabel is Istio's label of a revision.
+	RevisionLabel = v1alpha1.IstioRevision
+	// InjectionLabel is Istio's label of the default revision.
+	InjectionLabel = v1alpha1.IstioInjection
 )
 
 // Labels that controllers put on their pods, a value for each template.
@@ -98,10 +100,10 @@ func ownerOf(meta metav1.Object) (owner, template string) {
 		return kindPod + "/" + meta.GetName(), ""
 	}
 	if controller.Kind == kindReplicaSet {
-		for label, kind := range map[string]string{argoTemplate: kindArgoRollout, deploymentTemplate: kindDeployment} {
-			hash := labels[label]
-			if name, made := strings.CutSuffix(controller.Name, "-"+hash); made && hash != "" {
-				return kind + "/" + name, hash
+		for _, made := range []struct{ label, kind string }{{argoTemplate, kindArgoRollout}, {deploymentTemplate, kindDeployment}} {
+			hash := labels[made.label]
+			if name, of := strings.CutSuffix(controller.Name, "-"+hash); of && hash != "" {
+				return made.kind + "/" + name, hash
 			}
 		}
 	}

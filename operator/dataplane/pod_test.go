@@ -30,15 +30,21 @@ func TestOwnerOf(t *testing.T) {
 	}{
 		{
 			"a ReplicaSet of a Deployment is called after it and the hash of the template",
-			controlledBy(kindReplicaSet, "web-7d9c"), map[string]string{deploymentTemplate: "7d9c"}, "Deployment/web", "7d9c",
+			controlledBy(kindReplicaSet, "web-7d9c"),
+			map[string]string{deploymentTemplate: "7d9c"},
+			"Deployment/web", "7d9c",
 		},
 		{
 			"only the hash is cut off the name",
-			controlledBy(kindReplicaSet, "web-7d9c-7d9c"), map[string]string{deploymentTemplate: "7d9c"}, "Deployment/web-7d9c", "7d9c",
+			controlledBy(kindReplicaSet, "web-7d9c-7d9c"),
+			map[string]string{deploymentTemplate: "7d9c"},
+			"Deployment/web-7d9c", "7d9c",
 		},
 		{
 			"one of an Argo Rollout has a label of Argo's",
-			controlledBy(kindReplicaSet, "web-5f8b"), map[string]string{argoTemplate: "5f8b"}, "Rollout/web", "5f8b",
+			controlledBy(kindReplicaSet, "web-5f8b"),
+			map[string]string{argoTemplate: "5f8b"},
+			"Rollout/web", "5f8b",
 		},
 		{
 			"a StatefulSet", controlledBy(kindStatefulSet, "db"), map[string]string{setTemplate: "db-6b"}, "StatefulSet/db", "db-6b",
@@ -50,12 +56,16 @@ func TestOwnerOf(t *testing.T) {
 		{"a pod of nobody", nil, nil, "Pod/p", ""},
 		{
 			"who owns a pod and does not control it restarts nothing",
-			[]metav1.OwnerReference{{Kind: kindDaemonSet, Name: "agent"}}, map[string]string{setTemplate: "5d4f"}, "Pod/p", "",
+			[]metav1.OwnerReference{{Kind: kindDaemonSet, Name: "agent"}},
+			map[string]string{setTemplate: "5d4f"},
+			"Pod/p", "",
 		},
 		{"a ReplicaSet of nobody", controlledBy(kindReplicaSet, "web"), nil, "ReplicaSet/web", ""},
 		{
 			"a ReplicaSet that is not called after the hash is nobody's, whatever its pods are labelled",
-			controlledBy(kindReplicaSet, "web"), map[string]string{deploymentTemplate: "7d9c"}, "ReplicaSet/web", "",
+			controlledBy(kindReplicaSet, "web"),
+			map[string]string{deploymentTemplate: "7d9c"},
+			"ReplicaSet/web", "",
 		},
 		{"what nobody here knows is named all the same", controlledBy("Kafka", "log"), nil, "Kafka/log", ""},
 	} {
@@ -142,7 +152,10 @@ func TestPodOf(t *testing.T) {
 			},
 			func(*pod) {},
 		},
-		{"one on the network of its node gets no sidecar", func(p *corev1.Pod) { p.Spec.HostNetwork = true }, func(p *pod) { p.optedOut = true }},
+		{
+			"one on the network of its node gets no sidecar", func(p *corev1.Pod) { p.Spec.HostNetwork = true },
+			func(p *pod) { p.optedOut = true },
+		},
 		{
 			"a label opts out", func(p *corev1.Pod) { p.Labels = map[string]string{injectKey: "false"} },
 			func(p *pod) { p.optedOut = true },

@@ -182,16 +182,19 @@ func TestWorkloads(t *testing.T) {
 		},
 		{
 			"a Deployment whose pods are all gone: they are about to come", forward,
-			[]runtime.Object{deployment("web", 2)}, []w{{Name: web, Desired: 2, Settled: true}},
+			[]runtime.Object{deployment("web", 2)},
+			[]w{{Name: web, Desired: 2, Settled: true}},
 		},
 		{
 			"the same while the last one ends", forward,
-			[]runtime.Object{deployment("web", 2), webPod("a", 1, "1-28-2", ending)}, []w{{Name: web, Desired: 2, Settled: true}},
+			[]runtime.Object{deployment("web", 2), webPod("a", 1, "1-28-2", ending)},
+			[]w{{Name: web, Desired: 2, Settled: true}},
 		},
 		{"a Deployment that wants none has nothing to move", forward, []runtime.Object{deployment("web", 0)}, nil},
 		{
 			"nor has one whose pods get no sidecar", forward,
-			[]runtime.Object{deployment("web", 2, func(d *appsv1.Deployment) { d.Spec.Template.Spec.HostNetwork = true })}, nil,
+			[]runtime.Object{deployment("web", 2, func(d *appsv1.Deployment) { d.Spec.Template.Spec.HostNetwork = true })},
+			nil,
 		},
 		{
 			"pods on the network of their nodes, opted out ones and those of gateways are left out", forward,
@@ -305,7 +308,12 @@ func TestHeld(t *testing.T) {
 	}{
 		{"a Deployment", member, forward, deployment("web", 1), ""},
 		{"an Argo Rollout has a field for it", member, forward, podOfOwner(kindArgoRollout, "api", "p", ""), ""},
-		{"its namespace is labelled by others", Member{Name: "shop", Blocked: "by others"}, forward, deployment("web", 1), rollout.HeldBlocked},
+		{
+			"its namespace is labelled by others",
+			Member{Name: "shop", Blocked: "by others"},
+			forward, deployment("web", 1),
+			rollout.HeldBlocked,
+		},
 		{"it opted out", member, forward, deployment("web", 1, excludedHere), rollout.HeldExcluded},
 		{"its namespace did", Member{Name: "shop", Excluded: true}, forward, deployment("web", 1), rollout.HeldExcluded},
 		{"who opted out is not evicted either", member, evict, deployment("web", 1, excludedHere), rollout.HeldExcluded},
@@ -319,9 +327,9 @@ func TestHeld(t *testing.T) {
 		{"nor is its way with evictions known", member, evict, podOfOwner("Kafka", "log", "p", ""), rollout.HeldUnknownOwner},
 		{"its restart was taken back", member, forward, deployment("web", 1, takenBack), rollout.HeldReverted},
 		{"that of another rollout says nothing", member, backward, deployment("web", 1, takenBack), ""},
-		{"it keeps its pods", member, forward, daemonSet("agent", keeps), rollout.HeldOnDelete},
-		{"people can restart it all the same", member, manual, daemonSet("agent", keeps), ""},
-		{"eviction moves it", member, evict, daemonSet("agent", keeps), ""},
+		{"it keeps its pods", member, forward, daemonSet(keeps), rollout.HeldOnDelete},
+		{"people can restart it all the same", member, manual, daemonSet(keeps), ""},
+		{"eviction moves it", member, evict, daemonSet(keeps), ""},
 		{"its rollouts are paused", member, forward, deployment("web", 1, paused), rollout.HeldPaused},
 		{"eviction does not mind that", member, evict, deployment("web", 1, paused), ""},
 	} {
@@ -389,10 +397,10 @@ func TestWorkloadsByEviction(t *testing.T) {
 	check("its eviction was just refused", evict, rollout.Workload{
 		Moved: 1, Ready: 1, Broken: 1, Waiting: []string{"web-a-2"}, Resting: 1, Refused: "pod web-a-1: Cannot evict: budget web",
 	})
-	check("it is tried again; why it was refused is told until it is gone", towards(evict, func(to *Towards) { to.Now = noon.Add(refusedFirst) }),
-		rollout.Workload{
-			Moved: 1, Ready: 1, Broken: 1, Waiting: []string{"web-a-1", "web-a-2"}, Refused: "pod web-a-1: Cannot evict: budget web",
-		})
+	later := towards(evict, func(to *Towards) { to.Now = noon.Add(refusedFirst) })
+	check("it is tried again; why it was refused is told until it is gone", later, rollout.Workload{
+		Moved: 1, Ready: 1, Broken: 1, Waiting: []string{"web-a-1", "web-a-2"}, Refused: "pod web-a-1: Cannot evict: budget web",
+	})
 	check("on the way back what is down may go at once", towards(evict, func(to *Towards) { to.Back = true }), rollout.Workload{
 		Moved: 1, Ready: 1, Down: []string{"web-a-3"}, Waiting: []string{"web-a-2"}, Resting: 1,
 		Refused: "pod web-a-1: Cannot evict: budget web",
@@ -489,5 +497,21 @@ func TestStaleOwners(t *testing.T) {
 	want := map[string]bool{"Deployment/shop/web": true}
 	if diff := gocmp.Diff(want, i.StaleOwners("1-29-1", "new")); diff != "" {
 		t.Errorf("owners (-want +got):\n%s", diff)
+	}
+}
+
+// The pods that an injection is tried like: a few of a revision, none of a gateway's.
+func TestExamples(t *testing.T) {
+	i := seen(t, webPod("a", 4, "1-28-2"), webPod("a", 3, "1-28-2"), webPod("a", 2, "1-28-2"), webPod("a", 1, "1-28-2", ending),
+		webPod("a", 5, "1-28-2"), webPod("a", 0, ""), webPod("b", 0, "1-29-1"),
+		podOfOwner(kindReplicaSet, "ingress", "ingress-1", "1-28-2", func(p *corev1.Pod) { p.Labels[v1alpha1.LabelGateway] = "ingress" }))
+	want := []types.NamespacedName{
+		{Namespace: "shop", Name: "web-a-2"}, {Namespace: "shop", Name: "web-a-3"}, {Namespace: "shop", Name: "web-a-4"},
+	}
+	if diff := gocmp.Diff(want, i.Examples("1-28-2")); diff != "" {
+		t.Errorf("examples (-want +got):\n%s", diff)
+	}
+	if got := i.Examples(""); len(got) != 0 {
+		t.Errorf("no revision has examples: %v", got)
 	}
 }

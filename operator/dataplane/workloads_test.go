@@ -42,10 +42,10 @@ func statefulSet(name string, replicas int32, changes ...func(*appsv1.StatefulSe
 	return s
 }
 
-// daemonSet is one that is settled on three nodes, at its second generation.
-func daemonSet(name string, changes ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
+// daemonSet is one called agent that is settled on three nodes, at its second generation.
+func daemonSet(changes ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
 	d := &appsv1.DaemonSet{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Generation: 2, Annotations: map[string]string{}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "agent", Generation: 2, Annotations: map[string]string{}},
 		Spec:       appsv1.DaemonSetSpec{Template: template()},
 		Status:     appsv1.DaemonSetStatus{ObservedGeneration: 2, DesiredNumberScheduled: 3, UpdatedNumberScheduled: 3},
 	}
@@ -82,23 +82,27 @@ func TestWorkloadOf(t *testing.T) {
 		},
 		{
 			"a Deployment whose newest spec its controller has not seen is not settled",
-			onDeployment(func(d *appsv1.Deployment) { d.Generation = 3 }), []func(*workload){two, unsettled},
+			onDeployment(func(d *appsv1.Deployment) { d.Generation = 3 }),
+			[]func(*workload){two, unsettled},
 		},
 		{
 			"nor one that has pods of an earlier template",
-			onDeployment(func(d *appsv1.Deployment) { d.Status.Replicas = 3 }), []func(*workload){two, unsettled},
+			onDeployment(func(d *appsv1.Deployment) { d.Status.Replicas = 3 }),
+			[]func(*workload){two, unsettled},
 		},
 		{
 			"its rollouts are paused", onDeployment(func(d *appsv1.Deployment) { d.Spec.Paused = true }),
 			[]func(*workload){two, func(w *workload) { w.paused = true }},
 		},
 		{
-			"its owner opted out of restarts", onDeployment(func(d *appsv1.Deployment) { d.Annotations[v1alpha1.AnnotationRestart] = "exclude" }),
+			"its owner opted out of restarts",
+			onDeployment(func(d *appsv1.Deployment) { d.Annotations[v1alpha1.AnnotationRestart] = "exclude" }),
 			[]func(*workload){two, func(w *workload) { w.excluded = true }},
 		},
 		{
 			"an annotation that says something else means nothing",
-			onDeployment(func(d *appsv1.Deployment) { d.Annotations[v1alpha1.AnnotationRestart] = "please" }), []func(*workload){two},
+			onDeployment(func(d *appsv1.Deployment) { d.Annotations[v1alpha1.AnnotationRestart] = "please" }),
+			[]func(*workload){two},
 		},
 		{
 			"a rollout restarted it: it says so on itself, and on its template", onDeployment(func(d *appsv1.Deployment) {
@@ -118,7 +122,8 @@ func TestWorkloadOf(t *testing.T) {
 			[]func(*workload){two},
 		},
 		{
-			"its pods opt out of the sidecar by label", onDeployment(func(d *appsv1.Deployment) { d.Spec.Template.Labels[injectKey] = "false" }),
+			"its pods opt out of the sidecar by label",
+			onDeployment(func(d *appsv1.Deployment) { d.Spec.Template.Labels[injectKey] = "false" }),
 			[]func(*workload){two, optedOut},
 		},
 		{
@@ -131,7 +136,8 @@ func TestWorkloadOf(t *testing.T) {
 		},
 		{
 			"a gateway is the business of its own controller",
-			onDeployment(func(d *appsv1.Deployment) { d.Spec.Template.Labels[v1alpha1.LabelGateway] = "ingress" }), []func(*workload){two, optedOut},
+			onDeployment(func(d *appsv1.Deployment) { d.Spec.Template.Labels[v1alpha1.LabelGateway] = "ingress" }),
+			[]func(*workload){two, optedOut},
 		},
 		{"a StatefulSet of one template", statefulSet("db", 3), []func(*workload){three}},
 		{
@@ -141,7 +147,8 @@ func TestWorkloadOf(t *testing.T) {
 		},
 		{
 			"a StatefulSet whose newest spec its controller has not seen",
-			statefulSet("db", 3, func(s *appsv1.StatefulSet) { s.Generation = 3 }), []func(*workload){three, unsettled},
+			statefulSet("db", 3, func(s *appsv1.StatefulSet) { s.Generation = 3 }),
+			[]func(*workload){three, unsettled},
 		},
 		{
 			"a StatefulSet that keeps its pods", statefulSet("db", 3, func(s *appsv1.StatefulSet) {
@@ -152,21 +159,21 @@ func TestWorkloadOf(t *testing.T) {
 		{"a partition keeps pods too", statefulSet("db", 3, partition(1)), []func(*workload){three, onDelete}},
 		{"a partition of none keeps none", statefulSet("db", 3, partition(0)), []func(*workload){three}},
 		{
-			"a DaemonSet wants a pod on each of its nodes", daemonSet("agent"),
+			"a DaemonSet wants a pod on each of its nodes", daemonSet(),
 			[]func(*workload){func(w *workload) { w.desired = 3 }},
 		},
 		{
 			"a DaemonSet with pods of an earlier template on some nodes",
-			daemonSet("agent", func(d *appsv1.DaemonSet) { d.Status.UpdatedNumberScheduled = 2 }),
+			daemonSet(func(d *appsv1.DaemonSet) { d.Status.UpdatedNumberScheduled = 2 }),
 			[]func(*workload){func(w *workload) { w.desired = 3 }, unsettled},
 		},
 		{
 			"a DaemonSet whose newest spec its controller has not seen",
-			daemonSet("agent", func(d *appsv1.DaemonSet) { d.Generation = 3 }),
+			daemonSet(func(d *appsv1.DaemonSet) { d.Generation = 3 }),
 			[]func(*workload){func(w *workload) { w.desired = 3 }, unsettled},
 		},
 		{
-			"a DaemonSet that keeps its pods", daemonSet("agent", func(d *appsv1.DaemonSet) {
+			"a DaemonSet that keeps its pods", daemonSet(func(d *appsv1.DaemonSet) {
 				d.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
 			}),
 			[]func(*workload){func(w *workload) { w.desired = 3 }, onDelete},

@@ -149,9 +149,17 @@ func (f *fakeMesh) play(ctx context.Context) {
 			return
 		case <-f.poked:
 		}
-		for _, part := range []func(context.Context) error{f.istiods, f.webhooks, f.slices, f.workloads} {
-			if err := part(ctx); err != nil && ctx.Err() == nil {
-				time.AfterFunc(100*time.Millisecond, f.poke) // as controllers do
+		var pods corev1.PodList
+		if err := f.client.List(ctx, &pods); err != nil {
+			continue // it is told again
+		}
+		there := map[client.ObjectKey]*corev1.Pod{}
+		for i := range pods.Items {
+			there[client.ObjectKeyFromObject(&pods.Items[i])] = &pods.Items[i]
+		}
+		for _, part := range []func(context.Context, map[client.ObjectKey]*corev1.Pod) error{f.istiods, f.webhooks, f.slices, f.workloads} {
+			if err := part(ctx, there); err != nil && ctx.Err() == nil {
+				time.AfterFunc(100*time.Millisecond, f.poke) // as controllers try again
 			}
 		}
 	}
@@ -170,19 +178,19 @@ func (f *fakeMesh) breaks(revision string) {
 }
 
 // istiods plays the Deployments of istiod: each has one pod, that is ready unless it is broken.
-func (f *fakeMesh) istiods(ctx context.Context) error {
+func (f *fakeMesh) istiods(ctx context.Context, there map[client.ObjectKey]*corev1.Pod) error {
 	var all appsv1.DeploymentList
 	if err := f.client.List(ctx, &all, client.InNamespace(istioNamespace)); err != nil {
 		return err
 	}
-	pods := map[string]bool{}
+	wanted := map[string]bool{}
 	for i := range all.Items {
 		d := &all.Items[i]
 		revision := d.Labels[v1alpha1.LabelRevision]
 		if d.DeletionTimestamp != nil || f.isBroken(revision) {
 			continue
 		}
-		pods[d.Name] = true
+		wanted[d.Name] = true
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: istioNamespace, Name: d.Name,
@@ -191,20 +199,16 @@ func (f *fakeMesh) istiods(ctx context.Context) error {
 			Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: "discovery", Image: "pilot"}}},
 			Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: f.address, PodIPs: []corev1.PodIP{{IP: f.address}}},
 		}
-		if err := f.pod(ctx, pod); err != nil {
+		if err := f.pod(ctx, pod, there); err != nil {
 			return err
 		}
 		if err := f.available(ctx, d, 1); err != nil {
 			return err
 		}
 	}
-	var running corev1.PodList
-	if err := f.client.List(ctx, &running, client.InNamespace(istioNamespace)); err != nil {
-		return err
-	}
-	for i := range running.Items {
-		if !pods[running.Items[i].Name] {
-			if err := f.kill(ctx, &running.Items[i]); err != nil {
+	for key, pod := range there {
+		if key.Namespace == istioNamespace && !wanted[key.Name] {
+			if err := f.kill(ctx, pod); err != nil {
 				return err
 			}
 		}
@@ -213,16 +217,17 @@ func (f *fakeMesh) istiods(ctx context.Context) error {
 }
 
 // pod creates a pod that runs at once, if it is not there.
-func (f *fakeMesh) pod(ctx context.Context, pod *corev1.Pod) error {
+func (f *fakeMesh) pod(ctx context.Context, pod *corev1.Pod, there map[client.ObjectKey]*corev1.Pod) error {
 	status := pod.Status
 	status.Phase = corev1.PodRunning
 	status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-	err := f.client.Create(ctx, pod)
-	if apierrors.IsAlreadyExists(err) {
-		err = f.client.Get(ctx, client.ObjectKeyFromObject(pod), pod)
-	}
-	if err != nil || pod.Status.Phase == corev1.PodRunning {
+	if known := there[client.ObjectKeyFromObject(pod)]; known != nil {
+		pod = known
+	} else if err := f.client.Create(ctx, pod); err != nil {
 		return err
+	}
+	if pod.Status.Phase == corev1.PodRunning {
+		return nil
 	}
 	pod.Status = status
 	return f.client.Status().Update(ctx, pod)
@@ -249,7 +254,7 @@ func (f *fakeMesh) available(ctx context.Context, d *appsv1.Deployment, n int32)
 
 // webhooks plays what istiod does with the webhooks of its revision: it writes its authority into them, and makes the validating
 // one fail closed once the API server has called it.
-func (f *fakeMesh) webhooks(ctx context.Context) error {
+func (f *fakeMesh) webhooks(ctx context.Context, _ map[client.ObjectKey]*corev1.Pod) error {
 	var mutating admissionregistrationv1.MutatingWebhookConfigurationList
 	if err := f.client.List(ctx, &mutating, client.HasLabels{v1alpha1.IstioRevision}); err != nil {
 		return err
@@ -299,7 +304,7 @@ func (f *fakeMesh) signed(c *admissionregistrationv1.WebhookClientConfig) (chang
 }
 
 // slices play the controller of EndpointSlices for the Services of istiod: the API server finds their webhooks by them.
-func (f *fakeMesh) slices(ctx context.Context) error {
+func (f *fakeMesh) slices(ctx context.Context, _ map[client.ObjectKey]*corev1.Pod) error {
 	var all corev1.ServiceList
 	if err := f.client.List(ctx, &all, client.InNamespace(istioNamespace)); err != nil {
 		return err
@@ -323,16 +328,12 @@ func (f *fakeMesh) slices(ctx context.Context) error {
 }
 
 // workloads plays the Deployment controller for all namespaces but istiod's.
-func (f *fakeMesh) workloads(ctx context.Context) error {
+func (f *fakeMesh) workloads(ctx context.Context, there map[client.ObjectKey]*corev1.Pod) error {
 	var all appsv1.DeploymentList
 	if err := f.client.List(ctx, &all); err != nil {
 		return err
 	}
-	var pods corev1.PodList
-	if err := f.client.List(ctx, &pods); err != nil {
-		return err
-	}
-	wanted := map[string]bool{istioNamespace: true}
+	wanted := map[client.ObjectKey]bool{}
 	for i := range all.Items {
 		d := &all.Items[i]
 		if d.Namespace == istioNamespace || d.DeletionTimestamp != nil {
@@ -348,8 +349,8 @@ func (f *fakeMesh) workloads(ctx context.Context) error {
 		}
 		for k := range n {
 			pod := podOf(d, hash, int(k))
-			wanted[pod.Namespace+"/"+pod.Name] = true
-			if err := f.pod(ctx, pod); err != nil {
+			wanted[client.ObjectKeyFromObject(pod)] = true
+			if err := f.pod(ctx, pod, there); err != nil {
 				return err
 			}
 		}
@@ -357,10 +358,9 @@ func (f *fakeMesh) workloads(ctx context.Context) error {
 			return err
 		}
 	}
-	for i := range pods.Items {
-		p := &pods.Items[i]
-		if !wanted[p.Namespace] && !wanted[p.Namespace+"/"+p.Name] {
-			if err := f.kill(ctx, p); err != nil {
+	for key, pod := range there {
+		if key.Namespace != istioNamespace && !wanted[key] {
+			if err := f.kill(ctx, pod); err != nil {
 				return err
 			}
 		}
@@ -407,7 +407,7 @@ func (f *fakeMesh) look(ctx context.Context, o any) {
 	}
 	for _, c := range conditions {
 		if tellsOfConflict(c.Message) {
-			f.notes("%T tells of a conflict: %s: %s", o, c.Type, c.Message)
+			f.notesf("%T tells of a conflict: %s: %s", o, c.Type, c.Message)
 		}
 	}
 }
@@ -421,11 +421,11 @@ func (f *fakeMesh) goes(ctx context.Context, r *v1alpha1.MeshRevision) {
 		return
 	}
 	if mesh.Status.StableRevision == r.Name {
-		f.notes("revision %s is deleted, and is the stable one", r.Name)
+		f.notesf("revision %s is deleted, and is the stable one", r.Name)
 	}
 	for i := range pods.Items {
 		if revisionOfPod(&pods.Items[i]) == r.Name {
-			f.notes("revision %s is deleted while pod %s uses it", r.Name, pods.Items[i].Name)
+			f.notesf("revision %s is deleted while pod %s uses it", r.Name, pods.Items[i].Name)
 		}
 	}
 }
@@ -434,7 +434,7 @@ func tellsOfConflict(message string) bool {
 	return strings.Contains(message, "the object has been modified") || strings.Contains(strings.ToLower(message), "conflict")
 }
 
-func (f *fakeMesh) notes(format string, args ...any) {
+func (f *fakeMesh) notesf(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if text := fmt.Sprintf(format, args...); !slices.Contains(f.wrong, text) {
@@ -564,7 +564,7 @@ func (f *fakeMesh) listen(t *testing.T, port int) net.Listener {
 func (f *fakeMesh) serveDiscovery(t *testing.T) {
 	t.Helper()
 	server := grpc.NewServer()
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, discovery{})
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, sidecarDiscovery{})
 	listener, done := f.listen(t, 15010), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -576,11 +576,11 @@ func (f *fakeMesh) serveDiscovery(t *testing.T) {
 	})
 }
 
-type discovery struct {
+type sidecarDiscovery struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 }
 
-func (discovery) StreamAggregatedResources(s discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+func (sidecarDiscovery) StreamAggregatedResources(s discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
 	request, err := s.Recv()
 	if err != nil {
 		return err

@@ -77,7 +77,7 @@ func (w *walker) verbs() (turned bool) {
 // started says whether a step that moves something has been entered.
 func (w *walker) started() bool {
 	for i, s := range w.plan.Steps {
-		if s.Type != v1alpha1.StepPause && reached(w.plan, w.p, i) {
+		if s.Type != v1alpha1.StepPause && reached(w.p, i) {
 			return true
 		}
 	}

@@ -11,13 +11,19 @@ import (
 
 // retire removes the old revision when nothing has referred to it for a while.
 func (w *walker) retire() Decision {
+	after := time.Duration(w.plan.RetireAfterSeconds) * time.Second
+	due := w.p.Unused != nil && (w.since(w.p.Unused) >= after || w.seen.Superseded)
 	switch {
 	case inPlace(w.plan), !w.seen.From.Exists:
 		return w.end(v1alpha1.OutcomeCompleted)
 	case w.seen.From.Leaving:
 		return w.removes(w.plan.From.Revision)
+	case w.seen.UseOfFrom.Pending && w.p.Unused != nil && !due:
+		// An operator that starts has not asked yet, and knows nothing that speaks against what was known before.
 	case !w.seen.UseOfFrom.Known:
-		w.p.Unused = nil
+		if !w.seen.UseOfFrom.Pending {
+			w.p.Unused = nil
+		}
 		return w.linger(v1alpha1.ReasonUnknown, "whether "+w.plan.From.Revision+" is in use is not known, so it is kept: "+w.seen.UseOfFrom.By)
 	case w.seen.UseOfFrom.By != "":
 		w.p.Unused = nil
@@ -25,9 +31,9 @@ func (w *walker) retire() Decision {
 	}
 	if w.p.Unused == nil {
 		w.p.Unused = w.stamp()
+		due = after == 0 || w.seen.Superseded
 	}
-	after := time.Duration(w.plan.RetireAfterSeconds) * time.Second
-	if w.since(w.p.Unused) < after && !w.seen.Superseded {
+	if !due {
 		d := w.linger(v1alpha1.ReasonRetireAfter, "nothing refers to "+w.plan.From.Revision+" any more; until it is removed the rollout can be rolled back")
 		d.Until = w.p.Unused.Add(after)
 		return d

@@ -69,8 +69,9 @@ type Evidence struct {
 
 // Use is what refers to a revision.
 type Use struct {
-	// Known says that By is complete. Unknown counts as in use.
-	Known bool
+	// Known says that By is complete. Unknown counts as in use. Pending says that it is being asked for: the operator has just
+	// started.
+	Known, Pending bool
 	// By names what refers to it, or why that is not known.
 	By string
 }

@@ -22,7 +22,7 @@ func Target(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress) v1alpha1.Rol
 
 // reached says whether a step was entered and is not undone. Before the canary is proven, none is. Going back, the
 // current step is being undone, and with it all that its wave has moved.
-func reached(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, i int) bool {
+func reached(p v1alpha1.RolloutProgress, i int) bool {
 	if p.Proven == nil {
 		return false
 	}
@@ -48,7 +48,7 @@ func Percent(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, wave string
 	}
 	percent := int32(0)
 	for i, s := range plan.Steps {
-		if s.DataPlane != nil && s.DataPlane.Wave == wave && reached(plan, p, i) {
+		if s.DataPlane != nil && s.DataPlane.Wave == wave && reached(p, i) {
 			percent = max(percent, s.DataPlane.Percent)
 		}
 	}
@@ -67,7 +67,7 @@ func RevisionOf(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, wave str
 func Promoted(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress) bool {
 	for i, s := range plan.Steps {
 		if s.Type == v1alpha1.StepPromote {
-			return reached(plan, p, i)
+			return reached(p, i)
 		}
 	}
 	return false

@@ -91,7 +91,6 @@ const (
 	HeldPaused       = "Paused"
 	HeldExcluded     = "Excluded"
 	HeldReverted     = "Reverted"
-	HeldPinned       = "PinsRevision"
 	HeldBlocked      = "EnrollmentBlocked"
 	HeldNotReady     = "NotReady"
 )

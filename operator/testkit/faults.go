@@ -27,8 +27,8 @@ type Faults struct {
 	CrashBefore int
 	// CrashAfter is the number of the write after which it dies: the API server has it, and its answer is lost. 0: never.
 	CrashAfter int
-	// Die ends the operator that crashes. What it asks for afterwards is not answered.
-	Die func()
+	// Die ends the operator that crashes at a write. What it asks for afterwards is not answered.
+	Die func(*http.Request)
 	// ConflictAt is the number of the write that is answered with 409 Conflict instead of being done. 0: none.
 	ConflictAt int
 	// ConflictEach answers every first write of a method to a path with 409 Conflict, and lets the next one of the same pass, and
@@ -89,14 +89,14 @@ func (f *Faults) Do(r *http.Request, next http.RoundTripper) (*http.Response, er
 	case conflict:
 		return refusal(r), nil
 	case before:
-		f.Die()
+		f.Die(r)
 		return nil, context.Canceled
 	case after:
 		response, err := next.RoundTrip(r)
 		if err == nil {
 			_ = response.Body.Close()
 		}
-		f.Die()
+		f.Die(r)
 		return nil, context.Canceled // the answer never reached it
 	case nothing:
 	}

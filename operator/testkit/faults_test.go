@@ -59,7 +59,7 @@ func ask(t *testing.T, f *Faults, s *server, requests ...string) (out []string) 
 func TestFaults(t *testing.T) {
 	for _, tc := range []struct {
 		reason   string
-		faults   Faults
+		faults   *Faults
 		requests []string
 		want     []string
 		// asked are how many requests reached the API server; writes are those that were counted.
@@ -67,7 +67,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{
 			reason: "reads, leases, events and dry runs are no writes",
-			faults: Faults{CrashBefore: 1, CrashAfter: 1, ConflictAt: 1},
+			faults: &Faults{CrashBefore: 1, CrashAfter: 1, ConflictAt: 1},
 			requests: []string{
 				"GET " + rollouts, "POST /apis/events.k8s.io/v1/namespaces/default/events", "POST /api/v1/namespaces/a/pods?dryRun=All",
 				"PUT /apis/coordination.k8s.io/v1/namespaces/default/leases/meshwright",
@@ -76,37 +76,37 @@ func TestFaults(t *testing.T) {
 		},
 		{
 			reason:   "a crash before a write: nobody has it, and nothing is answered any more",
-			faults:   Faults{CrashBefore: 2},
+			faults:   &Faults{CrashBefore: 2},
 			requests: []string{"POST /a", "GET /a", "POST /b", "POST /c", "GET /a"},
 			want:     []string{"1", "2", "canceled", "canceled", "canceled"}, asked: 2, writes: 2, deaths: 1,
 		},
 		{
 			reason:   "a crash after a write: the API server has it, and the answer is lost",
-			faults:   Faults{CrashAfter: 2},
+			faults:   &Faults{CrashAfter: 2},
 			requests: []string{"POST /a", "POST /b", "POST /c"},
 			want:     []string{"1", "canceled", "canceled"}, asked: 2, writes: 2, deaths: 1,
 		},
 		{
 			reason:   "one conflict",
-			faults:   Faults{ConflictAt: 2},
+			faults:   &Faults{ConflictAt: 2},
 			requests: []string{"PATCH /a", "PATCH /a", "PATCH /a"},
 			want:     []string{"1", "409", "2"}, asked: 2, writes: 3,
 		},
 		{
 			reason:   "a conflict for each write, which the second try gets past",
-			faults:   Faults{ConflictEach: true},
+			faults:   &Faults{ConflictEach: true},
 			requests: []string{"PATCH /a", "PATCH /b", "PATCH /a", "PATCH /b", "PATCH /a", "DELETE /a", "PATCH /a"},
 			want:     []string{"409", "409", "1", "2", "409", "409", "3"}, asked: 3, writes: 7,
 		},
 		{
 			reason:   "only some writes are counted",
-			faults:   Faults{CrashBefore: 1, Counts: func(r *http.Request) bool { return r.URL.Path == rollouts }},
+			faults:   &Faults{CrashBefore: 1, Counts: func(r *http.Request) bool { return r.URL.Path == rollouts }},
 			requests: []string{"POST /a", "POST " + rollouts, "POST /a"},
 			want:     []string{"1", "canceled", "canceled"}, asked: 1, writes: 1, deaths: 1,
 		},
 		{
 			reason: "reads of some kinds are answered late, each by itself; watches are not",
-			faults: Faults{StaleBy: 2, Stale: []string{"meshrollouts"}},
+			faults: &Faults{StaleBy: 2, Stale: []string{"meshrollouts"}},
 			requests: []string{
 				"GET " + rollouts + "/a", "GET " + rollouts + "/a", "GET " + rollouts + "/b", "GET " + rollouts + "/a", "GET " + rollouts + "/a",
 				"GET " + rollouts + "?watch=true", "GET /api/v1/pods", "GET /api/v1/pods",
@@ -115,8 +115,8 @@ func TestFaults(t *testing.T) {
 		},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
-			f, s, deaths := &tc.faults, &server{}, 0
-			f.Die = func() { deaths++ }
+			f, s, deaths := tc.faults, &server{}, 0
+			f.Die = func(*http.Request) { deaths++ }
 			if diff := cmp.Diff(tc.want, ask(t, f, s, tc.requests...)); diff != "" {
 				t.Errorf("answers (-want +got):\n%s", diff)
 			}

@@ -29,9 +29,9 @@ func (e *SkewError) Error() string {
 // CheckMove says whether a mesh may move from one version to another: never down, one minor up at most in place, and two by a
 // revision of its own, so that no proxy is newer than its control plane and none is too old for it. The error is a [*SkewError].
 func CheckMove(from, to *semver.Version, inPlace bool) error {
-	limit, how := uint64(maxMinorsCanary), "by a canary revision"
+	limit, how := uint64(maxMinorsCanary), "two minors at most are supported by a canary revision"
 	if inPlace {
-		limit, how = maxMinorsInPlace, "in place"
+		limit, how = maxMinorsInPlace, "one minor at most is supported in place"
 	}
 	switch {
 	case to.LessThan(from):
@@ -40,7 +40,7 @@ func CheckMove(from, to *semver.Version, inPlace bool) error {
 		return &SkewError{From: from, To: to, Why: "no major version can be skipped or changed: choose a version of the same major"}
 	case to.Minor()-from.Minor() > limit:
 		step := fmt.Sprintf("%d.%d", from.Major(), from.Minor()+limit)
-		return &SkewError{From: from, To: to, Why: fmt.Sprintf("%d minors at most are supported %s: go to %s first", limit, how, step)}
+		return &SkewError{From: from, To: to, Why: how + ": go to " + step + " first"}
 	}
 	return nil
 }

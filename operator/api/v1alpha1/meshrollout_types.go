@@ -411,7 +411,7 @@ const (
 type UnmovableWorkload struct {
 	// Workload as kind/namespace/name.
 	Workload string `json:"workload"`
-	// Reason: BarePod, BareReplicaSet, RunningJob, OnDelete, Paused, Excluded, Reverted, PinsRevision, UnknownOwner or Manual.
+	// Reason: BarePod, UnknownOwner, RunningJob, OnDelete, Paused, Excluded, Reverted, EnrollmentBlocked or NotReady.
 	Reason string `json:"reason"`
 	// Message says what to do.
 	// +optional

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -217,7 +218,7 @@ func clusters(may limits) *rapid.Generator[drawn] {
 		for i := range rapid.IntRange(1, 4).Draw(t, "namespaces") {
 			n := Namespace{Name: fmt.Sprintf("n%d", i), Follows: rapid.IntRange(0, 3).Draw(t, "follows") == 0}
 			if tier := rapid.IntRange(0, 3).Draw(t, "tier"); tier > 0 && !n.Follows {
-				n.Labels = map[string]string{"tier": fmt.Sprint(tier)}
+				n.Labels = map[string]string{"tier": strconv.Itoa(tier)}
 			}
 			d.namespaces = append(d.namespaces, n)
 		}
@@ -249,7 +250,7 @@ func anyMesh(t *rapid.T, may limits) *v1alpha1.MeshInstallation {
 	m.Spec.DataPlane.Waves = nil
 	for i := range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "waves") {
 		m.Spec.DataPlane.Waves = append(m.Spec.DataPlane.Waves, v1alpha1.Wave{
-			Name: fmt.Sprintf("w%d", i+1), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"tier": fmt.Sprint(i + 1)}},
+			Name: fmt.Sprintf("w%d", i+1), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"tier": strconv.Itoa(i + 1)}},
 		})
 	}
 	types := rapid.SampledFrom([]v1alpha1.RestartType{v1alpha1.RestartRollout, v1alpha1.RestartEvict})
@@ -358,7 +359,7 @@ func TestEveryRolloutEnds(t *testing.T) {
 		report(t, d, c, c.Problems()...)
 		report(t, d, c, c.remains()...)
 		if !ended {
-			report(t, d, c, fmt.Sprintf("it has not ended by t+%s", clock(bound)))
+			report(t, d, c, "it has not ended by t+"+clock(bound))
 		}
 	})
 }
@@ -525,7 +526,7 @@ func TestEachWriteMayBeLost(t *testing.T) {
 		{
 			"a retry", "a retry that was not kept is not used up",
 			func() *Cluster {
-				c := shop(both(soon, onFailure(v1alpha1.OnFailurePause)))
+				c := shop(both(soon, pauseOnFailure))
 				b := c.workload("Deployment/test/b")
 				b.Crashes = []string{to.Revision}
 				c.At(50, func(*Cluster) { b.Crashes = nil })

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -363,7 +364,7 @@ func Goal(goal v1alpha1.RolloutGoal) func(*Cluster) {
 // Retry lets a halted rollout try again.
 func Retry(c *Cluster) {
 	c.Spec.Retries++
-	c.say("  retry", fmt.Sprint(c.Spec.Retries))
+	c.say("  retry", strconv.Itoa(int(c.Spec.Retries)))
 }
 
 // Waive waives a proof for an hour.

@@ -86,9 +86,7 @@ func both(changes ...func(*v1alpha1.MeshInstallation)) func(*v1alpha1.MeshInstal
 	}
 }
 
-func onFailure(policy v1alpha1.FailurePolicy) func(*v1alpha1.MeshInstallation) {
-	return func(m *v1alpha1.MeshInstallation) { m.Spec.Upgrade.OnFailure = policy }
-}
+func pauseOnFailure(m *v1alpha1.MeshInstallation) { m.Spec.Upgrade.OnFailure = v1alpha1.OnFailurePause }
 
 func (c *Cluster) workload(name string) *Workload {
 	for _, w := range c.Workloads {
@@ -171,7 +169,7 @@ var situations = []situation{
 		return c
 	}, v1alpha1.OutcomeRolledBack},
 	{"an-injection-that-can-not-be-tried", func() *Cluster {
-		c := shop(onFailure(v1alpha1.OnFailurePause))
+		c := shop(pauseOnFailure)
 		c.Injects = rollout.Evidence{Why: "the probe was refused by a policy (pods need a label team): exempt it"}
 		c.At(30, Waive(v1alpha1.ProofInjection))
 		return c
@@ -182,7 +180,7 @@ var situations = []situation{
 		return c
 	}, v1alpha1.OutcomeRolledBack},
 	{"a-workload-that-crashes-and-on-failure-pause", func() *Cluster {
-		c := shop(onFailure(v1alpha1.OnFailurePause))
+		c := shop(pauseOnFailure)
 		b := c.workload("Deployment/test/b")
 		b.Crashes = []string{to.Revision}
 		c.At(100, func(*Cluster) { b.Crashes = nil })
@@ -268,7 +266,7 @@ var situations = []situation{
 		return c
 	}, v1alpha1.OutcomeCompleted},
 	{"others-restart-more-than-a-step-allows", func() *Cluster {
-		c := shop(both(steps(move("half", "rest", 50)), onFailure(v1alpha1.OnFailurePause)))
+		c := shop(both(steps(move("half", "rest", 50)), pauseOnFailure))
 		c.At(12, func(c *Cluster) { c.workload("Deployment/shop/pay").Restart() })
 		c.At(100, Approve("half"))
 		return c
@@ -279,7 +277,7 @@ var situations = []situation{
 		})
 	}, v1alpha1.OutcomeCompleted},
 	{"an-eviction-that-is-refused", func() *Cluster {
-		c := shop(both(onFailure(v1alpha1.OnFailurePause), func(m *v1alpha1.MeshInstallation) {
+		c := shop(both(pauseOnFailure, func(m *v1alpha1.MeshInstallation) {
 			m.Spec.DataPlane.Restart = v1alpha1.Restart{Type: v1alpha1.RestartEvict, MaxUnavailable: new(intstr.FromInt32(1))}
 		}))
 		a := c.workload("Deployment/test/a")
