@@ -230,9 +230,6 @@ func TestOnlyCounts(t *testing.T) {
 		}, 3 * time.Second, 0},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
-			if tc.want > 0 {
-				// report writes status.counted whenever anything else differs, and onlyCounts compares it.
-			}
 			r, o := &Reconciler{}, threeSteps()
 			r.report(o, rollout.Observation{}, decided, noon)
 			before, next := o.DeepCopy(), decided

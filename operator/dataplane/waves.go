@@ -88,38 +88,9 @@ func (i *Index) workload(n Member, owner string, names []string, to Towards) rol
 	slices.Sort(names)
 	templates := map[string]bool{}
 	for _, name := range names {
-		p := pods[name]
-		if p.ending {
-			continue
-		}
-		out.Pods++
-		templates[p.template.Value()] = true
-		moved := p.revision.Value() == to.Revision && (to.Injection == "" || p.injection.Value() == to.Injection)
-		switch {
-		case moved && p.ready:
-			out.Moved, out.Ready = out.Moved+1, out.Ready+1
-		case moved:
-			out.Moved++
-			if p.trouble != nothing {
-				out.Failing = fmt.Sprintf("new pod %s is not ready: %s", name, p.trouble.Value())
-			}
-		case !p.ready && to.Back:
-			out.Down = append(out.Down, name)
-		case p.ready:
-			why, alone := i.memory.refusedOf(types.NamespacedName{Namespace: n.Name, Name: name}, to.Now)
-			if why != "" {
-				out.Refused = "pod " + name + ": " + why
-			}
-			if alone {
-				out.Resting++
-			} else {
-				out.Waiting = append(out.Waiting, name)
-			}
-		default:
-			out.Broken++
-		}
-		if !moved && p.template.Value() == newest {
-			out.Behind++
+		if p := pods[name]; !p.ending {
+			templates[p.template.Value()] = true
+			i.tally(&out, types.NamespacedName{Namespace: n.Name, Name: name}, p, newest, to)
 		}
 	}
 	out.Desired, out.Settled = out.Pods, len(templates) <= 1
@@ -139,6 +110,38 @@ func (i *Index) workload(n Member, owner string, names []string, to Towards) rol
 		out.Started, out.Astray, out.Settled, out.Behind = false, false, true, 0 // pods go one by one, their template stays
 	}
 	return out
+}
+
+// tally counts one pod of a workload.
+func (i *Index) tally(out *rollout.Workload, name types.NamespacedName, p pod, newest string, to Towards) {
+	out.Pods++
+	moved := p.revision.Value() == to.Revision && (to.Injection == "" || p.injection.Value() == to.Injection)
+	if !moved && p.template.Value() == newest {
+		out.Behind++
+	}
+	switch {
+	case moved && p.ready:
+		out.Moved, out.Ready = out.Moved+1, out.Ready+1
+	case moved:
+		out.Moved++
+		if p.trouble != nothing {
+			out.Failing = fmt.Sprintf("new pod %s is not ready: %s", name.Name, p.trouble.Value())
+		}
+	case !p.ready && to.Back:
+		out.Down = append(out.Down, name.Name)
+	case p.ready:
+		why, alone := i.memory.refusedOf(name, to.Now)
+		if why != "" {
+			out.Refused = "pod " + name.Name + ": " + why
+		}
+		if alone {
+			out.Resting++
+		} else {
+			out.Waiting = append(out.Waiting, name.Name)
+		}
+	default:
+		out.Broken++
+	}
 }
 
 // unknownWorkload stands for one that is not watched.

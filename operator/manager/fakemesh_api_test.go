@@ -540,7 +540,7 @@ func (f *fakeMesh) inject(out http.ResponseWriter, in *http.Request) {
 	}
 	review.Request = nil
 	out.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(out).Encode(review)
+	_ = json.NewEncoder(out).Encode(review) //nolint:errchkjson // the API server would see it
 }
 
 // serveMetrics serves those of an istiod to which no proxy is connected.

@@ -98,10 +98,10 @@ const (
 // OnChange says what a rollout under way does when the installation means wanted by now. Moves that are not lawful never come
 // here: the spec is refused, and the last one that was accepted goes on.
 //
-//	the installation wants            before everything moved    while the old revision waits to be retired
-//	the target of the plan            Keep                       Keep
-//	the old version again             GoBack                     GoBack
-//	anything else                     GoBack                     Finish
+//	the installation wants   before everything moved | while the old revision waits to be retired
+//	the target of the plan   Keep                    | Keep
+//	the old version again    GoBack                  | GoBack
+//	anything else            GoBack                  | Finish
 func OnChange(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, wanted v1alpha1.RolloutRevision) Change {
 	same := func(side v1alpha1.RolloutRevision) bool {
 		return wanted.Version == side.Version && wanted.Revision == side.Revision

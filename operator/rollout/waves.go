@@ -159,53 +159,78 @@ type Pick struct {
 // last minute.
 func Next(restart v1alpha1.Restart, percent int32, workloads []Workload, recent int32) []Pick {
 	wave := Count(restart.Type, workloads)
-	if restart.Type == v1alpha1.RestartManual || wave.Failing != "" {
+	if restart.Type == v1alpha1.RestartManual || wave.Failing != "" || percent == 0 {
 		return nil
 	}
-	room := min(unavailable(restart.MaxUnavailable, wave.Total), share(wave.Total, percent)-wave.Moved) - wave.Moving
 	sorted := slices.SortedFunc(slices.Values(workloads), func(a, b Workload) int { return cmp.Compare(a.Name, b.Name) })
 	sorted = slices.DeleteFunc(sorted, func(w Workload) bool {
 		reason, _ := w.held()
 		return reason != ""
 	})
-	var out []Pick
-	if restart.Type != v1alpha1.RestartEvict && percent > 0 {
-		// Those on their way to somewhere else are away already.
-		for i := range sorted {
-			if w := &sorted[i]; w.needs() && w.Astray && withinRate(restart.PodsPerMinute, recent, w.Pods) {
-				out, recent = append(out, Pick{Workload: w.Name}), recent+w.Pods
-			}
-		}
+	picks := picker{
+		limit: restart.PodsPerMinute, recent: recent,
+		room: min(unavailable(restart.MaxUnavailable, wave.Total), share(wave.Total, percent)-wave.Moved) - wave.Moving,
 	}
+	if restart.Type == v1alpha1.RestartEvict {
+		picks.evictions(sorted)
+	} else {
+		picks.restarts(sorted)
+	}
+	return picks.out
+}
+
+// picker picks while there is room and the rate allows it.
+type picker struct {
+	out                 []Pick
+	limit, recent, room int32
+}
+
+// away picks what is away already, and takes no room; false when the rate does not allow it.
+func (p *picker) away(pick Pick, pods int32) bool {
+	if !withinRate(p.limit, p.recent, pods) {
+		return false
+	}
+	p.out, p.recent = append(p.out, pick), p.recent+pods
+	return true
+}
+
+// serving picks what serves still; false when there is no room.
+func (p *picker) serving(pick Pick, pods int32) bool {
+	if p.room <= 0 || !p.away(pick, pods) {
+		return false
+	}
+	p.room--
+	return true
+}
+
+// evictions picks pods, first those that serve nobody.
+func (p *picker) evictions(sorted []Workload) {
 	for i := range sorted {
 		for _, pod := range sorted[i].Down {
-			if restart.Type == v1alpha1.RestartEvict && percent > 0 && withinRate(restart.PodsPerMinute, recent, 1) {
-				out, recent = append(out, Pick{Workload: sorted[i].Name, Pod: pod}), recent+1
-			}
+			p.away(Pick{Workload: sorted[i].Name, Pod: pod}, 1)
 		}
 	}
 	for i := range sorted {
-		w := &sorted[i]
-		if restart.Type == v1alpha1.RestartEvict {
-			for _, pod := range w.Waiting {
-				if room <= 0 || !withinRate(restart.PodsPerMinute, recent, 1) {
-					return out
-				}
-				out = append(out, Pick{Workload: w.Name, Pod: pod})
-				room, recent = room-1, recent+1
+		for _, pod := range sorted[i].Waiting {
+			if !p.serving(Pick{Workload: sorted[i].Name, Pod: pod}, 1) {
+				return
 			}
-			continue
 		}
-		if !w.needs() || w.Astray {
-			continue
-		}
-		if room <= 0 || !withinRate(restart.PodsPerMinute, recent, w.Pods) {
-			return out
-		}
-		out = append(out, Pick{Workload: w.Name})
-		room, recent = room-1, recent+w.Pods
 	}
-	return out
+}
+
+// restarts picks workloads, first those that are on their way to somewhere else.
+func (p *picker) restarts(sorted []Workload) {
+	for i := range sorted {
+		if w := &sorted[i]; w.needs() && w.Astray {
+			p.away(Pick{Workload: w.Name}, w.Pods)
+		}
+	}
+	for i := range sorted {
+		if w := &sorted[i]; w.needs() && !w.Astray && !p.serving(Pick{Workload: w.Name}, w.Pods) {
+			return
+		}
+	}
 }
 
 // withinRate says whether more pods may be restarted in this minute. A workload with more pods than that has a minute of its

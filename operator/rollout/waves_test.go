@@ -77,7 +77,8 @@ func TestCount(t *testing.T) {
 	}{
 		{
 			"nothing", "a wave without workloads is known, and done", v1alpha1.RestartRollout,
-			nil, Wave{Known: true},
+			nil,
+			Wave{Known: true},
 		},
 		{
 			"workloads", "each is counted once, whatever pods it has; the next one is the first by name", v1alpha1.RestartRollout,
@@ -260,13 +261,15 @@ func TestNext(t *testing.T) {
 		{"a percentage is rounded down", "59% of 5 are two", rolling("59%", 0), 100, many(5, 1), 0, []string{"a", "b"}},
 		{
 			"a percentage of less than one", "one at least, or nothing would ever move",
-			rolling("10%", 0), 100, many(3, 1), 0, []string{"a"},
+			rolling("10%", 0), 100, many(3, 1), 0,
+			[]string{"a"},
 		},
 		{"a budget that can't be read", "the least", rolling("a few", 0), 100, many(3, 1), 0, []string{"a"}},
 		{"no budget", "the least", v1alpha1.Restart{Type: v1alpha1.RestartRollout}, 100, many(3, 1), 0, []string{"a"}},
 		{
 			"some are on their way", "they count against the budget",
-			rolling("2", 0), 100, with(many(3, 1), rolls("x", 1)), 0, []string{"a"},
+			rolling("2", 0), 100, with(many(3, 1), rolls("x", 1)), 0,
+			[]string{"a"},
 		},
 		{
 			"others have restarted more than the budget", "nothing is added",
@@ -274,11 +277,13 @@ func TestNext(t *testing.T) {
 		},
 		{
 			"some have moved", "what has moved is not away",
-			rolling("1", 0), 100, with(many(2, 1), done("x", 1), done("y", 1)), 0, []string{"a"},
+			rolling("1", 0), 100, with(many(2, 1), done("x", 1), done("y", 1)), 0,
+			[]string{"a"},
 		},
 		{
 			"held workloads", "a budget is a share of what can move: 50% of 2, not of 4",
-			rolling("50%", 0), 100, with(many(2, 1), waits("x", 1, excluded), waits("y", 1, excluded)), 0, []string{"a"},
+			rolling("50%", 0), 100, with(many(2, 1), waits("x", 1, excluded), waits("y", 1, excluded)), 0,
+			[]string{"a"},
 		},
 		// Shares.
 		{"a share", "40% of 5 are two", rolling("5", 0), 40, many(5, 1), 0, []string{"a", "b"}},
@@ -306,19 +311,27 @@ func TestNext(t *testing.T) {
 		{"no bound", "0 says so", rolling("5", 0), 100, many(2, 99), 1000, []string{"a", "b"}},
 		{
 			"a small one behind a large one", "the order is kept: the large one would never have its turn",
-			rolling("5", 5), 100, []Workload{waits("a", 9), waits("b", 1)}, 1, nil,
+			rolling("5", 5), 100,
+			[]Workload{waits("a", 9), waits("b", 1)},
+			1, nil,
 		},
 		// What is never picked.
 		{"held", "it can't be moved", rolling("5", 0), 100, []Workload{waits("a", 1, excluded), waits("b", 1)}, 0, []string{"b"}},
 		{
 			"not healthy before", "it is left alone",
-			rolling("5", 0), 100, []Workload{waits("a", 2, sick), waits("b", 1)}, 0, []string{"b"},
+			rolling("5", 0), 100,
+			[]Workload{waits("a", 2, sick), waits("b", 1)},
+			0,
+			[]string{"b"},
 		},
 		{"moved", "there is nothing to do", rolling("5", 0), 100, []Workload{done("a", 2), waits("b", 0)}, 0, nil},
 		{"told already", "once is enough", rolling("5", 0), 100, []Workload{rolls("a", 2)}, 0, nil},
 		{
 			"others deploy it", "they come first",
-			rolling("5", 0), 100, []Workload{waits("a", 2, func(w *Workload) { w.Settled = false }), waits("b", 1)}, 0, []string{"b"},
+			rolling("5", 0), 100,
+			[]Workload{waits("a", 2, func(w *Workload) { w.Settled = false }), waits("b", 1)},
+			0,
+			[]string{"b"},
 		},
 		{
 			"one fails", "no other is put at risk",
@@ -326,62 +339,87 @@ func TestNext(t *testing.T) {
 		},
 		{
 			"one of those that were not healthy before fails", "it was not the rollout",
-			rolling("5", 0), 100, with(many(1, 1), waits("x", 2, sick, crashed)), 0, []string{"a"},
+			rolling("5", 0), 100, with(many(1, 1), waits("x", 2, sick, crashed)), 0,
+			[]string{"a"},
 		},
 		{
 			"by hand", "people restart",
-			v1alpha1.Restart{Type: v1alpha1.RestartManual, MaxUnavailable: new(intstr.FromInt32(5))}, 100, many(3, 1), 0, nil,
+			v1alpha1.Restart{Type: v1alpha1.RestartManual, MaxUnavailable: new(intstr.FromInt32(5))},
+			100, many(3, 1), 0, nil,
 		},
 		{
 			"by hand, one astray", "people restart that one too",
-			v1alpha1.Restart{Type: v1alpha1.RestartManual, MaxUnavailable: new(intstr.FromInt32(5))}, 100,
-			[]Workload{astray("a", 1)}, 0, nil,
+			v1alpha1.Restart{Type: v1alpha1.RestartManual, MaxUnavailable: new(intstr.FromInt32(5))},
+			100,
+			[]Workload{astray("a", 1)},
+			0, nil,
 		},
 		// Astray.
 		{
 			"astray ones", "they are away already: sending them back takes no room",
-			rolling("1", 0), 100, []Workload{astray("x", 2), waits("a", 1), astray("y", 1)}, 0, []string{"x", "y"},
+			rolling("1", 0), 100,
+			[]Workload{astray("x", 2), waits("a", 1), astray("y", 1)},
+			0,
+			[]string{"x", "y"},
 		},
 		{
 			"an astray one beside room", "it takes its own place only",
-			rolling("2", 0), 100, []Workload{astray("x", 2), waits("a", 1), waits("b", 1)}, 0, []string{"x", "a"},
+			rolling("2", 0), 100,
+			[]Workload{astray("x", 2), waits("a", 1), waits("b", 1)},
+			0,
+			[]string{"x", "a"},
 		},
 		{
 			"an astray one of a wave that is not to move yet", "it waits until its wave is undone",
-			rolling("1", 0), 0, []Workload{astray("x", 2)}, 0, nil,
+			rolling("1", 0), 0,
+			[]Workload{astray("x", 2)},
+			0, nil,
 		},
 		{
 			"astray ones, pods a minute", "the rate holds for them too",
-			rolling("1", 3), 100, []Workload{astray("x", 2), astray("y", 2)}, 0, []string{"x"},
+			rolling("1", 3), 100,
+			[]Workload{astray("x", 2), astray("y", 2)},
+			0,
+			[]string{"x"},
 		},
 		{"an astray one that is held", "it can't be moved", rolling("1", 0), 100, []Workload{astray("x", 2, excluded)}, 0, nil},
 		{
 			"one that was astray and was sent back", "once is enough",
-			rolling("1", 0), 100, []Workload{astray("x", 2, func(w *Workload) { w.Started, w.Astray = true, false })}, 0, nil,
+			rolling("1", 0), 100,
+			[]Workload{astray("x", 2, func(w *Workload) { w.Started, w.Astray = true, false })},
+			0, nil,
 		},
 		// Evictions.
 		{
 			"pods", "as many pods as the budget, of the first workload and then of the next",
-			evicting("3", 0), 100, many(2, 2), 0, []string{"a a-1", "a a-2", "b b-1"},
+			evicting("3", 0), 100, many(2, 2), 0,
+			[]string{"a a-1", "a a-2", "b b-1"},
 		},
 		{"a percentage of pods", "50% of 4 are two", evicting("50%", 0), 100, many(2, 2), 0, []string{"a a-1", "a a-2"}},
 		{"a share of pods", "26% of 4 are two, rounded up", evicting("10", 0), 26, many(2, 2), 0, []string{"a a-1", "a a-2"}},
 		{
 			"pods that are away", "they count against the budget",
 			evicting("2", 0), 100,
-			[]Workload{{Name: "a", Desired: 3, Pods: 2, Behind: 2, Settled: true, Waiting: []string{"a-1", "a-2"}}}, 0, []string{"a a-1"},
+			[]Workload{{Name: "a", Desired: 3, Pods: 2, Behind: 2, Settled: true, Waiting: []string{"a-1", "a-2"}}},
+			0,
+			[]string{"a a-1"},
 		},
 		{"evictions in a minute", "one pod counts as one", evicting("5", 3), 100, many(3, 2), 1, []string{"a a-1", "a a-2"}},
 		{
 			"evictions of a held workload", "it can't be moved",
-			evicting("5", 0), 100, []Workload{waits("a", 2, excluded), waits("b", 1)}, 0, []string{"b b-1"},
+			evicting("5", 0), 100,
+			[]Workload{waits("a", 2, excluded), waits("b", 1)},
+			0,
+			[]string{"b b-1"},
 		},
 		{
 			"evictions while a pod fails", "no other is put at risk",
-			evicting("5", 0), 100, []Workload{
+			evicting("5", 0), 100,
+			[]Workload{
 				waits("b", 2),
 				{Name: "a", Desired: 1, Pods: 1, Moved: 1, Settled: true, Failing: "pod a-2 is not ready: CrashLoopBackOff in container app"},
-			}, 0, nil,
+			},
+			0, nil,
 		},
 	}
 	for _, tt := range tests {

@@ -30,7 +30,7 @@ func ParseWindow(w v1alpha1.Window) (cron.Schedule, error) {
 	}
 	parsed, err := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow).Parse(w.Schedule)
 	if err != nil {
-		return nil, fmt.Errorf("schedule %q: %w; write minute, hour, day of month, month, day of week, such as 0 2 * * 6", w.Schedule, err)
+		return nil, fmt.Errorf("schedule %q: %w; write the five fields of cron, such as 0 2 * * 6", w.Schedule, err)
 	}
 	if spec, ok := parsed.(*cron.SpecSchedule); ok {
 		spec.Location = location

@@ -205,7 +205,7 @@ func TestOpenWhereMidnightIsLeftOut(t *testing.T) {
 
 func TestParseWindow(t *testing.T) {
 	const zones = "no name of the IANA database, such as Europe/Berlin"
-	const columns = "write minute, hour, day of month, month, day of week, such as 0 2 * * 6"
+	const columns = "write the five fields of cron, such as 0 2 * * 6"
 	tests := []struct {
 		name   string
 		reason string
@@ -218,11 +218,13 @@ func TestParseWindow(t *testing.T) {
 		{"steps", "as in cron", window("*/15 0-4/2 1 * *", hour, "America/New_York"), nil},
 		{
 			"no zone of the database", "it names the zone",
-			window("0 2 * * 6", hour, "Berlin"), []string{"timeZone", `"Berlin"`, zones},
+			window("0 2 * * 6", hour, "Berlin"),
+			[]string{"timeZone", `"Berlin"`, zones},
 		},
 		{
 			"the zone of the operator's machine", "nobody knows what zone the operator's container has",
-			window("0 2 * * 6", hour, "Local"), []string{"timeZone", `"Local"`, zones},
+			window("0 2 * * 6", hour, "Local"),
+			[]string{"timeZone", `"Local"`, zones},
 		},
 		{"a path", "a zone is no file", window("0 2 * * 6", hour, "../../etc/passwd"), []string{"timeZone", zones}},
 		{"too few columns", "it says which are wanted", window("0 2 * * ", hour, ""), []string{`schedule "0 2 * * "`, columns}},
@@ -230,19 +232,23 @@ func TestParseWindow(t *testing.T) {
 		{"a word", "it says what is wanted", window("every night", hour, ""), []string{`schedule "every night"`, columns}},
 		{
 			"a descriptor", "the API has five columns only",
-			window("@midnight", hour, ""), []string{`schedule "@midnight"`, "descriptors", columns},
+			window("@midnight", hour, ""),
+			[]string{`schedule "@midnight"`, "descriptors", columns},
 		},
 		{
 			"an hour that there is not", "it says which are",
-			window("0 24 * * *", hour, ""), []string{`schedule "0 24 * * *"`, "(24) above maximum (23)", columns},
+			window("0 24 * * *", hour, ""),
+			[]string{`schedule "0 24 * * *"`, "(24) above maximum (23)", columns},
 		},
 		{
 			"Sunday as 7", "days are 0 to 6",
-			window("0 2 * * 7", hour, ""), []string{`schedule "0 2 * * 7"`, "(7) above maximum (6)", columns},
+			window("0 2 * * 7", hour, ""),
+			[]string{`schedule "0 2 * * 7"`, "(7) above maximum (6)", columns},
 		},
 		{
 			"zone and schedule are wrong", "one error at a time: the zone's",
-			window("every night", hour, "Berlin"), []string{"timeZone", `"Berlin"`, zones},
+			window("every night", hour, "Berlin"),
+			[]string{"timeZone", `"Berlin"`, zones},
 		},
 	}
 	for _, tt := range tests {

@@ -203,7 +203,8 @@ func (f *Faults) older(key string, now answer) answer {
 	if f.seen == nil {
 		f.seen = map[string][]answer{}
 	}
-	all := append(f.seen[key], now)
+	all := f.seen[key]
+	all = append(all, now)
 	if len(all) > f.StaleBy+1 {
 		all = all[1:]
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,14 +38,14 @@ func ask(t *testing.T, f *Faults, s *server, requests ...string) (out []string) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := f.Do(r, s)
+		response, err := f.Do(r, s) //nolint:bodyclose // it is a string
 		switch {
 		case errors.Is(err, context.Canceled):
 			out = append(out, "canceled")
 		case err != nil:
 			t.Fatal(err)
 		case response.StatusCode != http.StatusOK:
-			out = append(out, fmt.Sprint(response.StatusCode))
+			out = append(out, strconv.Itoa(response.StatusCode))
 		default:
 			body, err := io.ReadAll(response.Body)
 			if err != nil {
@@ -134,7 +135,7 @@ func TestConflict(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &Faults{ConflictAt: 1}
-	response, err := f.Do(r, &server{})
+	response, err := f.Do(r, &server{}) //nolint:bodyclose // it is a string
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -494,7 +494,7 @@ type PauseStep struct {
 
 // Window is a recurring time in which workloads are moved.
 type Window struct {
-	// Schedule is when it opens: minute, hour, day of month, month, day of week, as in cron. Example: "0 2 * * 6".
+	// Schedule is when it opens: minute, hour, day of the month, month and day of the week, as in cron. Example: "0 2 * * 6".
 	// +required
 	// +kubebuilder:validation:MinLength=9
 	// +kubebuilder:validation:MaxLength=100
