@@ -12,6 +12,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,6 +31,8 @@ import (
 type Witness struct {
 	Live   client.Reader
 	Client client.Client
+	// Owned reads what carries the label of a mesh, istiod's pods among it, from a cache.
+	Owned  client.Reader
 	Prober *probe.Prober
 	// Examples names a few pods that a revision has injected.
 	Examples func(revision string) []types.NamespacedName
@@ -220,13 +224,18 @@ func (w *Witness) answer(ctx context.Context, q question) (out answers) {
 
 // istiods are the running replicas of a revision's istiod.
 func (w *Witness) istiods(ctx context.Context, r *v1alpha1.MeshRevision) ([]probe.Istiod, error) {
-	var pods corev1.PodList
-	err := w.Live.List(ctx, &pods, client.InNamespace(r.Spec.Namespace), client.MatchingLabels{v1alpha1.LabelRevision: r.Name, "app": "istiod"})
+	pods := &unstructured.UnstructuredList{}
+	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+	err := w.Owned.List(ctx, pods, client.InNamespace(r.Spec.Namespace), client.MatchingLabels{v1alpha1.LabelRevision: r.Name, "app": "istiod"})
 	if err != nil {
 		return nil, err
 	}
 	var out []probe.Istiod
-	for _, p := range pods.Items {
+	for i := range pods.Items {
+		var p corev1.Pod
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(pods.Items[i].Object, &p); err != nil {
+			return nil, err
+		}
 		if p.Status.PodIP != "" && p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning {
 			out = append(out, probe.Istiod{Address: p.Status.PodIP, Revision: r.Name, Version: r.Spec.Version, Namespace: r.Spec.Namespace})
 		}

@@ -20,9 +20,10 @@ import (
 
 func main() {
 	out := flag.String("o", "", "file to write; default: docs/benchmarks.md of this checkout")
+	only := flag.Bool("scale", false, "measure only how a rollout does in a large cluster, and write nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *out)
+	err := run(ctx, *out, *only)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -30,8 +31,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out string) error {
-	env, err := framework.Start(ctx, framework.Options{Name: "bench", Istio: []string{framework.Istio129}, InstallPackages: true})
+func run(ctx context.Context, out string, only bool) error {
+	env, err := framework.Start(ctx, framework.Options{Name: "bench", Istio: []string{framework.Istio129, framework.Istio131}, InstallPackages: true})
 	if err != nil {
 		return err
 	}
@@ -42,14 +43,21 @@ func run(ctx context.Context, out string) error {
 		out = filepath.Join(env.Root, "docs", "benchmarks.md")
 	}
 	bench := &bench{env: env, report: &report{}}
-	for _, scenario := range []func(context.Context) error{
-		bench.clean, bench.first, bench.install, bench.noop, bench.drift, bench.memory, bench.podChurn, bench.removeOurs, bench.helm,
-	} {
+	scenarios := []func(context.Context) error{
+		bench.clean, bench.first, bench.install, bench.noop, bench.drift, bench.memory, bench.podChurn, bench.removeOurs, bench.helm, bench.scale,
+	}
+	if only {
+		scenarios = []func(context.Context) error{bench.scale}
+	}
+	for _, scenario := range scenarios {
 		if err := scenario(ctx); err != nil {
 			return err
 		}
 	}
 	text := bench.report.markdown()
 	fmt.Print("\n", text)
+	if only {
+		return nil
+	}
 	return os.WriteFile(out, []byte(text), 0o644)
 }

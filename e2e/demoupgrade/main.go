@@ -134,8 +134,15 @@ func upgrade(ctx context.Context, env *framework.Env, apps []framework.Echo) (fa
 		loads = append(loads, load)
 	}
 	tracing, stop := context.WithCancel(ctx)
-	defer stop()
-	go env.Trace(tracing, "default-1", os.Stdout)
+	traced := make(chan struct{})
+	go func() {
+		defer close(traced)
+		env.Trace(tracing, "default-1", os.Stdout)
+	}()
+	defer func() {
+		stop()
+		<-traced
+	}()
 	fmt.Printf("\n$ kubectl patch mesh default --type=merge -p '{\"spec\":{\"version\":\"1.29.1\"}}'\n\n")
 	if err := env.SetVersion(ctx, "default", framework.Istio129); err != nil {
 		return 0, 0, err

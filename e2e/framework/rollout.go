@@ -100,13 +100,13 @@ func (e *Env) Trace(ctx context.Context, name string, out io.Writer) {
 	seen := map[string]bool{}
 	ticker := time.NewTicker(Poll)
 	defer ticker.Stop()
-	for {
+	for ended := false; !ended; {
 		select {
 		case <-ctx.Done():
-			return
+			ended = true // one last look
 		case <-ticker.C:
 		}
-		all, err := e.Kube.EventsV1().Events("default").List(ctx, metav1.ListOptions{})
+		all, err := e.Kube.EventsV1().Events("default").List(context.WithoutCancel(ctx), metav1.ListOptions{})
 		if err != nil {
 			continue // the next look may do better
 		}

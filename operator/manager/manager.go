@@ -285,6 +285,7 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 	version := "v" + p.kubernetes.String()
 	witness := &rollout.Witness{
 		Live: mgr.GetAPIReader(), Client: mgr.GetClient(), Prober: probe.New(), Clock: clock.RealClock{}, Examples: p.index.Examples,
+		Owned: p.owned.Client,
 	}
 	if err := mgr.Add(witness); err != nil {
 		return err
