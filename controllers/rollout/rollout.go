@@ -145,7 +145,7 @@ func (r *Reconciler) onlyCounts(before, after *v1alpha1.MeshRollout, now time.Ti
 		return 0
 	}
 	for _, s := range []*v1alpha1.MeshRolloutStatus{last, next} {
-		s.Progress.Moved, s.Unmovable, s.UnmovableCount, s.Counted = 0, nil, 0, nil
+		s.Progress.Moved, s.Unmovable, s.UnmovableCount, s.Waves, s.Counted = 0, nil, 0, nil, nil
 		for i := range s.Conditions {
 			s.Conditions[i].Message = ""
 		}
@@ -212,6 +212,7 @@ func (r *Reconciler) report(o *v1alpha1.MeshRollout, seen rollout.Observation, d
 	status.Summary = summary(&o.Spec.Plan, d.Progress)
 	status.Steps = stepsOf(o, d, stamp)
 	status.Unmovable, status.UnmovableCount = unmovable(&o.Spec.Plan, seen)
+	status.Waves = wavesOf(&o.Spec.Plan, seen)
 	if !apiequality.Semantic.DeepEqual(before, status) {
 		status.Counted = &stamp
 	}
@@ -275,6 +276,24 @@ func left(step *v1alpha1.StepStatus, state v1alpha1.StepState, now metav1.Time) 
 	if step.Ended == nil || state == v1alpha1.StepUndone {
 		step.Ended = &now
 	}
+}
+
+// wavesOf are the counts of every wave, in the order of the steps.
+func wavesOf(plan *v1alpha1.RolloutPlan, seen rollout.Observation) (out []v1alpha1.WaveStatus) {
+	done := map[string]bool{}
+	for _, s := range plan.Steps {
+		if s.DataPlane == nil || done[s.DataPlane.Wave] {
+			continue
+		}
+		done[s.DataPlane.Wave] = true
+		if w := seen.Waves[s.DataPlane.Wave]; w.Known {
+			out = append(out, v1alpha1.WaveStatus{
+				Name: s.DataPlane.Wave, Total: w.Total, Moved: w.Moved, Moving: w.Moving,
+				Unmovable: int32(len(w.Held)), //nolint:gosec // a cluster has fewer
+			})
+		}
+	}
+	return out
 }
 
 // maxUnmovable is what the API allows in status.

@@ -274,6 +274,12 @@ type MeshRolloutStatus struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=50
 	Steps []StepStatus `json:"steps,omitempty"`
+	// Waves and how far each is.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=22
+	Waves []WaveStatus `json:"waves,omitempty"`
 	// Unmovable workloads (up to 20) are never restarted, with the reason; they hold the retirement of the old revision back.
 	// +optional
 	// +listType=map
@@ -393,6 +399,22 @@ type StepStatus struct {
 	ApprovedBy string `json:"approvedBy,omitempty"`
 	// +optional
 	ApprovedAt *metav1.Time `json:"approvedAt,omitempty"`
+}
+
+// WaveStatus counts a wave: workloads, or pods under restart.type Evict, towards where the rollout moves at present.
+type WaveStatus struct {
+	// Name of the wave.
+	Name string `json:"name"`
+	// Total that can be moved.
+	Total int32 `json:"total"`
+	// Moved of them have.
+	Moved int32 `json:"moved"`
+	// Moving are on their way.
+	// +optional
+	Moving int32 `json:"moving,omitempty"`
+	// Unmovable can't be moved, and are not in the total.
+	// +optional
+	Unmovable int32 `json:"unmovable,omitempty"`
 }
 
 // StepState is how far one step is.
