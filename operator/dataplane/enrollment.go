@@ -152,8 +152,9 @@ func Decide(meshes []Named, namespace metav1.Object) ([]Verdict, Label) {
 	}
 	for i, m := range meshes {
 		if i != holder && holder >= 0 && m.wants(namespace) && out[i].Blocked == "" {
+			//nolint:gosec // holder is an index of meshes
 			message := "it is enrolled in MeshInstallation " + meshes[holder].Name + ": narrow a selector"
-			out[i] = Verdict{Member: out[i].Member, Blocked: BlockedByLabel, Message: message} //nolint:gosec // out is as long as meshes
+			out[i] = Verdict{Member: out[i].Member, Blocked: BlockedByLabel, Message: message}
 		}
 	}
 	label := Label{Ours: ours, Revision: now}

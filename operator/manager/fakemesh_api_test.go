@@ -194,7 +194,7 @@ func (f *fakeMesh) istiods(ctx context.Context, there map[client.ObjectKey]*core
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: istioNamespace, Name: d.Name,
-				Labels: map[string]string{"app": "istiod", v1alpha1.LabelRevision: revision, "sidecar.istio.io/inject": "false"},
+				Labels: map[string]string{"app": "istiod", v1alpha1.LabelRevision: revision, v1alpha1.LabelMesh: "default", "sidecar.istio.io/inject": "false"},
 			},
 			Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: "discovery", Image: "pilot"}}},
 			Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: f.address, PodIPs: []corev1.PodIP{{IP: f.address}}},

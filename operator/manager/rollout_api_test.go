@@ -143,7 +143,7 @@ func TestRolloutRolledBack(t *testing.T) {
 	run(t, scenario{
 		steps: earlyThenGo, deadly: ofWalk, want: atOld(v1alpha1.OutcomeRolledBack, newVersion, "early/app"),
 		people: func(t *testing.T, s *story) {
-			s.awaits(t, "go")
+			s.awaits(t)
 			s.verb(t, `{"spec":{"goal":"RollBack"}}`)
 		},
 	})
@@ -154,7 +154,7 @@ func TestRolloutAborted(t *testing.T) {
 	run(t, scenario{
 		steps: []v1alpha1.Step{{Name: "go", Type: v1alpha1.StepPause}}, deadly: ofWalk, want: atOld(v1alpha1.OutcomeAborted, newVersion),
 		people: func(t *testing.T, s *story) {
-			s.awaits(t, "go")
+			s.awaits(t)
 			s.verb(t, `{"spec":{"goal":"Abort"}}`)
 		},
 	})
@@ -170,7 +170,7 @@ func TestRolloutPutBack(t *testing.T) {
 	run(t, scenario{
 		steps: earlyThenGo, deadly: ofWalk, want: atOld(v1alpha1.OutcomeRolledBack, newVersion, "early/app"),
 		people: func(t *testing.T, s *story) {
-			s.awaits(t, "go")
+			s.awaits(t)
 			s.patch(t, mesh(""), `{"spec":{"version":"`+oldVersion+`"}}`)
 		},
 	})
@@ -184,7 +184,7 @@ func TestRolloutOfPausedMesh(t *testing.T) {
 			s.await(t, "the rollout to begin", func() (bool, string) { return s.newest(t) != nil, "no rollout" })
 			s.paused(t)
 			s.patch(t, mesh(""), `{"spec":{"paused":false}}`)
-			s.awaits(t, "go")
+			s.awaits(t)
 			s.paused(t)
 			s.verb(t, `{"spec":{"approvals":[{"step":"go","by":"somebody"}]}}`)
 			s.patch(t, mesh(""), `{"spec":{"paused":false}}`)
@@ -192,10 +192,10 @@ func TestRolloutOfPausedMesh(t *testing.T) {
 	})
 }
 
-// run plays a scenario with an operator that lives, with operators that die at their writes, with one whose every write meets a
-// conflict first, and, where that is asked for, with one that reads late.
-func run(t *testing.T, c scenario) {
-	t.Parallel() // each has an API server of its own
+// newStory starts an API server with a fake mesh of its own.
+func newStory(t *testing.T) *story {
+	t.Helper()
+	t.Parallel()
 	config := testkit.StartRoutingAPIServer(t)
 	scheme, err := Scheme()
 	if err != nil {
@@ -212,6 +212,34 @@ func run(t *testing.T, c scenario) {
 			t.Fatal(err)
 		}
 	}
+	return s
+}
+
+// With revisionFor AnyChange a change of the mesh configuration is a revision too, named with a hash; turning it on alone moves
+// nothing.
+func TestRolloutForAnyChange(t *testing.T) {
+	s := newStory(t)
+	s.begin(t, scenario{})
+	stop := s.operate(t, nil)
+	defer stop()
+	s.patch(t, mesh(""), `{"spec":{"upgrade":{"canary":{"revisionFor":"AnyChange"}}}}`)
+	s.ready(t)
+	if o := s.newest(t); o != nil {
+		t.Errorf("rollout %s began although nothing had changed", o.Name)
+	}
+	s.patch(t, mesh(""), `{"spec":{"controlPlane":{"meshConfig":{"accessLogFile":"/dev/stdout"}}}}`)
+	s.await(t, "a revision of the new configuration to be the only one", func() (bool, string) {
+		now := s.now(t)
+		done := strings.HasPrefix(now.Stable, oldRevision+"-") && now.Version == oldVersion && len(now.Revisions) == 1 &&
+			now.DefaultTag == now.Stable && now.Labels["late"] == now.Stable && !now.Active && now.Workloads["late/web"] == "forward 2 "+now.Stable
+		return done, fmt.Sprintf("%+v", now)
+	})
+}
+
+// run plays a scenario with an operator that lives, with operators that die at their writes, with one whose every write meets a
+// conflict first, and, where that is asked for, with one that reads late.
+func run(t *testing.T, c scenario) {
+	s := newStory(t)
 	if c.broken {
 		s.fake.breaks(newRevision)
 	}
@@ -454,8 +482,9 @@ func (s *story) newest(t *testing.T) *v1alpha1.MeshRollout {
 }
 
 // awaits waits until the rollout waits for people at a step.
-func (s *story) awaits(t *testing.T, step string) {
+func (s *story) awaits(t *testing.T) {
 	t.Helper()
+	const step = "go"
 	s.await(t, "step "+step+" to wait for an approval", func() (bool, string) {
 		o := s.newest(t)
 		if o == nil {
