@@ -20,12 +20,8 @@ import (
 
 func main() {
 	out := flag.String("o", "", "file to write; default: docs/benchmarks.md of this checkout")
-	only := flag.String("only", "", "measure one part and write nothing: scale, how a rollout does in a large cluster; or moves, of that what needs no cluster")
-	scale := flag.Bool("scale", false, "the same as -only scale")
+	only := flag.Bool("scale", false, "measure only how a rollout does in a large cluster, and write nothing")
 	flag.Parse()
-	if *scale {
-		*only = partScale
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *out, *only)
 	stop()
@@ -35,24 +31,7 @@ func main() {
 	}
 }
 
-// Parts that can be measured alone.
-const (
-	partScale = "scale"
-	partMoves = "moves"
-)
-
-func run(ctx context.Context, out, only string) error {
-	if only != "" && only != partScale && only != partMoves {
-		return fmt.Errorf("-only is %q: it may be %s or %s", only, partScale, partMoves)
-	}
-	beside := &report{} // it is measured first, while no cluster runs
-	if err := moves(ctx, beside); err != nil {
-		return err
-	}
-	if only == partMoves {
-		fmt.Print("\n", beside.markdown())
-		return nil
-	}
+func run(ctx context.Context, out string, only bool) error {
 	env, err := framework.Start(ctx, framework.Options{Name: "bench", Istio: []string{framework.Istio129, framework.Istio131}, InstallPackages: true})
 	if err != nil {
 		return err
@@ -67,7 +46,7 @@ func run(ctx context.Context, out, only string) error {
 	scenarios := []func(context.Context) error{
 		bench.clean, bench.first, bench.install, bench.noop, bench.drift, bench.memory, bench.podChurn, bench.removeOurs, bench.helm, bench.scale,
 	}
-	if only == partScale {
+	if only {
 		scenarios = []func(context.Context) error{bench.scale}
 	}
 	for _, scenario := range scenarios {
@@ -75,11 +54,9 @@ func run(ctx context.Context, out, only string) error {
 			return err
 		}
 	}
-	bench.report.section(besideTitle, besideText)
-	bench.report.rows = append(bench.report.rows, beside.rows...)
 	text := bench.report.markdown()
 	fmt.Print("\n", text)
-	if only != "" {
+	if only {
 		return nil
 	}
 	return os.WriteFile(out, []byte(text), 0o644)

@@ -127,6 +127,7 @@ func (b *bench) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	megabytes := func(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
 	b.report.add("memory of the operator at rest, with a small mesh: working set, as kubectl top shows it", "< 60 MB", megabytes(used))
 	b.report.add("– anonymous: heap and stacks", "", megabytes(before))
 	b.report.add("– VmRSS: with those pages of its program's file that are mapped", "", megabytes(resident))

@@ -14,14 +14,10 @@ type report struct {
 	rows []row
 }
 
-// row is one measurement; a cell that does not apply is "–". One that has a title begins a section, and measures nothing.
+// row is one measurement; a cell that does not apply is "–".
 type row struct {
 	what, bound, ours, helm, ratio string
-	title, text                    string
 }
-
-// section begins a section with a title and what is to be said of how it was measured.
-func (r *report) section(title, text string) { r.rows = append(r.rows, row{title: title, text: text}) }
 
 func (r *report) add(what, bound, ours string) {
 	r.rows = append(r.rows, row{what: what, bound: bound, ours: ours, helm: "–", ratio: "–"})
@@ -45,15 +41,8 @@ func (r *report) markdown() string {
 	b.WriteString("without leases, watches and the operator's own authentication of scrapes; watches have a row of their own. Each\n")
 	b.WriteString("install is measured on a cluster that has seen one before. The ratio is Meshwright to the helm CLI.\n\n")
 	fmt.Fprintf(&b, "Machine: %s/%s, %d CPUs.\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	const head = "| scenario | bound | Meshwright | helm CLI | ratio |\n|---|---|---|---|---|\n"
-	if len(r.rows) > 0 && r.rows[0].title == "" {
-		b.WriteString(head)
-	}
+	b.WriteString("| scenario | bound | Meshwright | helm CLI | ratio |\n|---|---|---|---|---|\n")
 	for _, row := range r.rows {
-		if row.title != "" {
-			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s", row.title, row.text, head)
-			continue
-		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", row.what, row.bound, row.ours, row.helm, row.ratio)
 	}
 	return b.String()

@@ -30,16 +30,9 @@ const (
 	movers          = 6
 )
 
-// What is said of a rollout in a large cluster.
-const (
-	scaleTitle = "A rollout in a large cluster"
-	scaleText  = "The pods are API objects that no scheduler takes; what moves is real."
-)
-
 // scale measures a rollout in a large cluster. The crowd are API objects: pods that no scheduler takes, with the annotations of the
 // injector, in namespaces of the mesh. What moves is real. It comes last: nobody takes the crowd away again.
 func (b *bench) scale(ctx context.Context) error {
-	b.report.section(scaleTitle, scaleText)
 	b.decision()
 	mesh := framework.Mesh("default", framework.Istio129)
 	mesh.Spec.DataPlane.Waves = framework.Waves("early")
