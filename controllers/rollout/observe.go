@@ -45,6 +45,7 @@ func (r *Reconciler) observe(ctx context.Context, o *v1alpha1.MeshRollout) (roll
 		return seen, err
 	}
 	wanted := question{mesh: mesh, plan: plan, prove: seen.To.Ready && p.Proven == nil, target: to}
+	wanted.connected = rollout.Reconnects(plan, p) && (seen.To.Ready || p.Back && seen.From.Ready)
 	switch {
 	case p.Back && p.Step < 0:
 		wanted.used = to

@@ -36,7 +36,9 @@ type Witness struct {
 	Prober *probe.Prober
 	// Examples names a few pods that a revision has injected.
 	Examples func(revision string) []types.NamespacedName
-	Clock    clock.WithTicker
+	// Ready are the pods with a proxy of a revision that serve.
+	Ready func(revision string) map[types.NamespacedName]bool
+	Clock clock.WithTicker
 
 	once  sync.Once
 	heard chan event.GenericEvent
@@ -50,9 +52,9 @@ type Witness struct {
 type question struct {
 	mesh *v1alpha1.MeshInstallation
 	plan *v1alpha1.RolloutPlan
-	// prove asks for the proofs of the target.
-	prove  bool
-	target *v1alpha1.MeshRevision
+	// prove asks whether the target may be moved to; connected whether the proxies have found it, where it was replaced in place.
+	prove, connected bool
+	target           *v1alpha1.MeshRevision
 	// used asks who is connected to a revision, and which tags point to it; nil for none.
 	used *v1alpha1.MeshRevision
 }
@@ -134,6 +136,9 @@ func (q question) about() string {
 	if q.prove && q.target != nil {
 		parts = append(parts, "prove "+string(q.target.UID)+q.target.Spec.InputsDigest)
 	}
+	if q.connected && q.target != nil {
+		parts = append(parts, "connected "+string(q.target.UID)+q.target.Spec.InputsDigest)
+	}
 	if q.used != nil {
 		parts = append(parts, "use "+string(q.used.UID))
 	}
@@ -210,11 +215,14 @@ func same(a, b answers) bool {
 func (w *Witness) answer(ctx context.Context, q question) (out answers) {
 	ctx, cancel := context.WithTimeout(ctx, perQuestion)
 	defer cancel()
-	if q.prove {
-		out.proofs = map[v1alpha1.Proof]rollout.Evidence{
-			v1alpha1.ProofConfiguration: w.configures(ctx, q.target),
-			v1alpha1.ProofInjection:     w.injects(ctx, q),
-		}
+	out.proofs = map[v1alpha1.Proof]rollout.Evidence{}
+	if q.connected && q.target != nil {
+		// First, for the probe of the configuration is connected for a moment too.
+		out.proofs[v1alpha1.ProofConnection] = w.connected(ctx, q.target)
+	}
+	if q.prove && q.target != nil {
+		out.proofs[v1alpha1.ProofConfiguration] = w.configures(ctx, q.target)
+		out.proofs[v1alpha1.ProofInjection] = w.injects(ctx, q)
 	}
 	if q.used != nil {
 		out.use = w.use(ctx, q.used)
@@ -272,20 +280,49 @@ func (w *Witness) use(ctx context.Context, r *v1alpha1.MeshRevision) rollout.Use
 	if len(tags) > 0 {
 		return rollout.Use{Known: true, By: "tag " + tags[0].Labels["istio.io/tag"]}
 	}
+	proxies, err := w.proxies(ctx, r)
+	switch {
+	case err != nil:
+		return rollout.Use{By: err.Error()}
+	case proxies > 0:
+		return rollout.Use{Known: true, By: fmt.Sprintf("%d proxies that are connected to its istiod", proxies)}
+	}
+	return rollout.Use{Known: true}
+}
+
+// connected says whether every proxy of a revision that serves is connected to a running istiod of it.
+func (w *Witness) connected(ctx context.Context, r *v1alpha1.MeshRevision) rollout.Evidence {
+	before := w.Ready(r.Name)
+	proxies, err := w.proxies(ctx, r)
+	if err != nil {
+		return rollout.Evidence{Why: err.Error()}
+	}
+	// Pods that came or went meanwhile say nothing.
+	wanted := 0
+	for name := range w.Ready(r.Name) {
+		if before[name] {
+			wanted++
+		}
+	}
+	if proxies < wanted {
+		return rollout.Evidence{Answer: rollout.No, Why: fmt.Sprintf("%d of %d proxies are connected to istiod of revision %s", proxies, wanted, r.Name)}
+	}
+	return rollout.Evidence{Answer: rollout.Yes, Why: "all proxies are connected to istiod of revision " + r.Name}
+}
+
+// proxies counts what is connected to the running replicas of a revision's istiod.
+func (w *Witness) proxies(ctx context.Context, r *v1alpha1.MeshRevision) (int, error) {
 	all, err := w.istiods(ctx, r)
 	if err != nil {
-		return rollout.Use{By: "istiod's pods can't be read: " + err.Error()}
+		return 0, fmt.Errorf("istiod's pods can't be read: %w", err)
 	}
 	proxies := 0
 	for _, istiod := range all {
 		n, err := w.Prober.Connected(ctx, istiod)
 		if err != nil {
-			return rollout.Use{By: err.Error()}
+			return 0, err
 		}
 		proxies += n
 	}
-	if proxies > 0 {
-		return rollout.Use{Known: true, By: fmt.Sprintf("%d proxies that are connected to its istiod", proxies)}
-	}
-	return rollout.Use{Known: true}
+	return proxies, nil
 }

@@ -6,6 +6,10 @@ package rollout
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/probe"
 	"github.com/meshwright/meshwright/operator/rollout"
 )
 
@@ -48,7 +53,8 @@ func court(t *testing.T, create func(*corev1.Pod) error, objects ...client.Objec
 		},
 	}).Build()
 	clock := clocktesting.NewFakeClock(noon)
-	w := &Witness{Live: cl, Client: cl, Owned: cl, Clock: clock, Examples: func(string) []types.NamespacedName { return nil }}
+	w := &Witness{Live: cl, Client: cl, Owned: cl, Clock: clock, Examples: func(string) []types.NamespacedName { return nil },
+		Ready: func(string) map[types.NamespacedName]bool { return nil }}
 	w.Heard()
 	return w, clock
 }
@@ -282,6 +288,63 @@ func TestConfiguresNeedsAnIstiod(t *testing.T) {
 	got := w.configures(t.Context(), canary())
 	if got.Answer != rollout.Unknown || !strings.Contains(got.Why, "no pod of istiod of revision 1-29-1") {
 		t.Errorf("%d: %s, want that it is not known", got.Answer, got.Why)
+	}
+}
+
+// Proxies that lost an istiod which was replaced in place are waited for. Pods that start or end meanwhile are neither missed nor
+// counted, and an istiod that can't be asked is no yes.
+func TestConnected(t *testing.T) {
+	const running = "127.0.0.1"
+	pods := func(names ...string) map[types.NamespacedName]bool {
+		out := map[types.NamespacedName]bool{}
+		for _, name := range names {
+			out[types.NamespacedName{Namespace: "shop", Name: name}] = true
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		reason        string
+		before, after map[types.NamespacedName]bool
+		metrics       string
+		want          rollout.Answer
+		why           string
+	}{
+		{"all are there", pods("a", "b"), pods("a", "b"), "pilot_xds 2", rollout.Yes, "all proxies are connected"},
+		{"one is missing", pods("a", "b"), pods("a", "b"), "pilot_xds 1", rollout.No, "1 of 2 proxies are connected to istiod of revision 1-29-1"},
+		{"the one that is missing has ended", pods("a", "b"), pods("a"), "pilot_xds 1", rollout.Yes, "all proxies are connected"},
+		{"one has started since", pods("a"), pods("a", "b"), "pilot_xds 1", rollout.Yes, "all proxies are connected"},
+		{"a pod without the injector's proxy is connected too", pods("a"), pods("a"), "pilot_xds 2", rollout.Yes, "all proxies are connected"},
+		{"nobody has come back yet", pods("a"), pods("a"), `pilot_info{version="1.29.1"} 1`, rollout.No, "0 of 1 proxies"},
+		{"there are no proxies", nil, nil, `pilot_info{version="1.29.1"} 1`, rollout.Yes, "all proxies are connected"},
+		{"something else answers", pods("a"), pods("a"), "other 1", rollout.Unknown, "are not those of an istiod"},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+				_, _ = fmt.Fprintf(out, "# TYPE pilot_xds gauge\n# TYPE pilot_info gauge\n%s\n", tc.metrics)
+			}))
+			defer server.Close()
+			istiod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: canary().Spec.Namespace, Name: "istiod", Labels: map[string]string{"app": "istiod", v1alpha1.LabelRevision: "1-29-1"},
+				},
+				Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: running},
+			}
+			w, _ := court(t, injecting, istiod)
+			w.Prober = probe.New()
+			w.Prober.MetricsPort = server.Listener.Addr().(*net.TCPAddr).Port
+			asked := 0
+			w.Ready = func(string) map[types.NamespacedName]bool {
+				asked++
+				if asked == 1 {
+					return tc.before
+				}
+				return tc.after
+			}
+			got := w.connected(t.Context(), canary())
+			if got.Answer != tc.want || !strings.Contains(got.Why, tc.why) {
+				t.Errorf("%d: %s, want %d: %s", got.Answer, got.Why, tc.want, tc.why)
+			}
+		})
 	}
 }
 

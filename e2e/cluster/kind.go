@@ -227,7 +227,9 @@ func (c *Cluster) Kill(ctx context.Context, program string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.CommandContext(ctx, "kill", append([]string{"-9"}, pids...)...).Run(); err != nil {
+	// One that has ended by itself meanwhile is dead too.
+	const script = `for pid; do kill -9 "$pid" || test ! -e "/proc/$pid" || exit 1; done`
+	if err := n.CommandContext(ctx, "sh", append([]string{"-c", script, "sh"}, pids...)...).Run(); err != nil {
 		return fmt.Errorf("killing %s: %w", program, err)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -129,7 +130,14 @@ func (e *Env) Remove(ctx context.Context, name string) error {
 	if err := e.Client.Delete(ctx, mesh); client.IgnoreNotFound(err) != nil {
 		return err
 	}
-	return e.WaitGone(ctx, mesh)
+	return e.WaitFor(ctx, "mesh "+name+" to be gone", func(ctx context.Context) (bool, string, error) {
+		err := e.Client.Get(ctx, client.ObjectKeyFromObject(mesh), mesh)
+		if apierrors.IsNotFound(err) {
+			return true, "", nil
+		}
+		ready := apimeta.FindStatusCondition(mesh.Status.Conditions, v1alpha1.ConditionReady)
+		return false, fmt.Sprintf("finalizers %v, Ready: %v", mesh.Finalizers, ready), err
+	})
 }
 
 // WaitGone waits until an object does not exist.

@@ -258,5 +258,20 @@ func (i *Index) Examples(revision string) []types.NamespacedName {
 	return slices.Clip(out[:min(maxTried, len(out))])
 }
 
+// Ready are the pods that a revision injected and that serve: their proxies have been configured by its istiod.
+func (i *Index) Ready(revision string) map[types.NamespacedName]bool {
+	out := map[types.NamespacedName]bool{}
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	for namespace, pods := range i.namespaces {
+		for name, p := range pods {
+			if p.revision != nothing && p.revision.Value() == revision && p.ready && !p.ending {
+				out[types.NamespacedName{Namespace: namespace, Name: name}] = true
+			}
+		}
+	}
+	return out
+}
+
 // maxTried is how many pods are tried as an example before a plain one is taken.
 const maxTried = 3

@@ -284,7 +284,7 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 	applier := apply.New(p.owned, mgr.GetAPIReader())
 	version := "v" + p.kubernetes.String()
 	witness := &rollout.Witness{
-		Live: mgr.GetAPIReader(), Client: mgr.GetClient(), Prober: probe.New(), Clock: clock.RealClock{}, Examples: p.index.Examples,
+		Live: mgr.GetAPIReader(), Client: mgr.GetClient(), Prober: probe.New(), Clock: clock.RealClock{}, Examples: p.index.Examples, Ready: p.index.Ready,
 		Owned: p.owned.Client,
 	}
 	if err := mgr.Add(witness); err != nil {

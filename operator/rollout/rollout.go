@@ -41,7 +41,7 @@ type Observation struct {
 	Superseded bool
 	// From and To are the two control planes.
 	From, To ControlPlane
-	// Proofs that the canary has to give before anything moves.
+	// Proofs that the canary has to give before anything moves, and an istiod that is replaced in place each time before something moves.
 	Proofs map[v1alpha1.Proof]Evidence
 	// Waves by name, counted towards the revision that the rollout moves to at present.
 	Waves map[string]Wave
@@ -97,6 +97,11 @@ type Decision struct {
 // Refresh says whether a plan moves proxies only: the control plane stays as it is.
 func Refresh(plan *v1alpha1.RolloutPlan) bool {
 	return inPlace(plan) && plan.From.InputsDigest == plan.To.InputsDigest
+}
+
+// Reconnects says whether the step that a rollout is at moves something under an istiod that was replaced in place.
+func Reconnects(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress) bool {
+	return inPlace(plan) && p.Proven != nil && p.Step >= 0 && int(p.Step) < len(plan.Steps) && plan.Steps[p.Step].Type != v1alpha1.StepPause
 }
 
 // inPlace says whether both sides of a plan are one revision.

@@ -165,6 +165,9 @@ func (w *walker) move(s *v1alpha1.RolloutStep, wave Wave, allowed int32) Decisio
 		d.Until = until
 		return d
 	}
+	if d, yes := w.connected(note); !yes {
+		return d
+	}
 	if w.plan.Restart.Type == v1alpha1.RestartManual && wave.Moving == 0 {
 		return wait(v1alpha1.ReasonAwaitingRestarts, note+"; restart.type is Manual: restart the workloads (kubectl rollout restart)")
 	}
@@ -181,6 +184,22 @@ func (w *walker) move(s *v1alpha1.RolloutStep, wave Wave, allowed int32) Decisio
 	}
 	d.Moving = true
 	return d
+}
+
+// connected says whether the proxies are connected to an istiod that was replaced under them. One that is not does not learn that
+// a pod has gone, and sends its requests there.
+func (w *walker) connected(note string) (Decision, bool) {
+	seen := w.seen.Proofs[v1alpha1.ProofConnection]
+	switch {
+	case !inPlace(w.plan) || seen.Answer == Yes || w.waived(v1alpha1.ProofConnection):
+		return Decision{}, true
+	case seen.Why == "":
+		seen.Why = "istiod has not been asked yet whether the proxies are connected to it"
+	case w.exceeded():
+		return w.fail(v1alpha1.ReasonReconnecting, w.stuck(seen.Why)), false
+	}
+	why := fmt.Sprintf("%s; %s; or waive the proof %s", note, seen.Why, v1alpha1.ProofConnection)
+	return running(v1alpha1.ActWait, v1alpha1.ReasonReconnecting, why), false
 }
 
 // counts is how far a step is, in a sentence.

@@ -40,6 +40,8 @@ const (
 	ReasonUnproven = "Unproven"
 	// ReasonNotInjecting: new pods would not get the sidecar of the canary.
 	ReasonNotInjecting = "NotInjecting"
+	// ReasonReconnecting: istiod has been replaced in place; nothing restarts until the proxies are connected to the new one.
+	ReasonReconnecting = "Reconnecting"
 	// ReasonMoving: workloads of the current step are moved.
 	ReasonMoving = "Moving"
 	// ReasonBaking: the numbers of the step are reached; it is watched for a while.

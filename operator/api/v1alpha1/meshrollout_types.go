@@ -115,18 +115,20 @@ type Approval struct {
 }
 
 // Proof is what a rollout wants to see before anything moves.
-// +kubebuilder:validation:Enum=Injection;Configuration
+// +kubebuilder:validation:Enum=Injection;Configuration;Connection
 type Proof string
 
-// The values of Proof: that the canary injects new pods, and that it gives proxies their configuration.
+// The values of Proof: that the canary injects new pods, that it gives proxies their configuration, and that the proxies of a
+// control plane which is replaced in place are connected to the new one, so that they learn where pods that restart are.
 const (
 	ProofInjection     Proof = "Injection"
 	ProofConfiguration Proof = "Configuration"
+	ProofConnection    Proof = "Connection"
 )
 
 // Waiver lets a rollout go on without a proof.
 type Waiver struct {
-	// Proof that is done without: Injection or Configuration.
+	// Proof that is done without: Injection, Configuration or Connection.
 	// +required
 	Proof Proof `json:"proof"`
 	// By is the user who waives it: their own name, as the API server knows it.

@@ -43,6 +43,8 @@ type Cluster struct {
 	Namespaces []*Namespace
 	Workloads  []*Workload
 	From, To   ControlPlane
+	// ReconnectSeconds it takes until the proxies have found an istiod that was replaced in place.
+	ReconnectSeconds int
 	// Injects is what a probe of the canary's injector says.
 	Injects rollout.Evidence
 	// Paused and Superseded are those of the installation; Elsewhere that it has granted another operation.
@@ -153,7 +155,7 @@ func (c *Cluster) observe() rollout.Observation {
 		Granted: !c.Elsewhere, Paused: c.Paused, Superseded: c.Superseded,
 		From: c.state(&c.From), To: c.state(&c.To),
 		Proofs: map[v1alpha1.Proof]rollout.Evidence{
-			v1alpha1.ProofConfiguration: {Answer: rollout.Yes}, v1alpha1.ProofInjection: c.Injects,
+			v1alpha1.ProofConfiguration: {Answer: rollout.Yes}, v1alpha1.ProofInjection: c.Injects, v1alpha1.ProofConnection: c.connected(),
 		},
 		Promoted: rollout.Evidence{Answer: rollout.No},
 		Waves:    map[string]rollout.Wave{},
@@ -185,9 +187,47 @@ func (c *Cluster) state(p *ControlPlane) rollout.ControlPlane {
 	return out
 }
 
+// serving is the control plane that the rollout moves to at present.
+func (c *Cluster) serving() *ControlPlane {
+	if c.progress.Back {
+		return &c.From
+	}
+	return &c.To
+}
+
+func (c *Cluster) inPlace() bool {
+	return c.Spec.Plan.From.Revision == c.Spec.Plan.To.Revision && c.Spec.Plan.From.Version != c.Spec.Plan.To.Version
+}
+
+// target is what pods should be injected by: a revision, or the version of one that is replaced in place.
+func (c *Cluster) target() string {
+	side := rollout.Target(&c.Spec.Plan, c.progress)
+	if c.inPlace() {
+		return side.Version
+	}
+	return side.Revision
+}
+
+// other is the control plane that it moves away from.
+func (c *Cluster) other() *ControlPlane {
+	if c.progress.Back {
+		return &c.To
+	}
+	return &c.From
+}
+
+// connected is what istiod says of its proxies, after it was replaced in place.
+func (c *Cluster) connected() rollout.Evidence {
+	p := c.serving()
+	if c.turn < p.since+p.StartSeconds+c.ReconnectSeconds {
+		return rollout.Evidence{Answer: rollout.No, Why: "2 of 6 proxies are connected to istiod"}
+	}
+	return rollout.Evidence{Answer: rollout.Yes}
+}
+
 // facts are the workloads of a wave, towards where the rollout moves at present.
 func (c *Cluster) facts(wave string) []rollout.Workload {
-	target := rollout.Target(&c.Spec.Plan, c.progress).Revision
+	target := c.target()
 	var out []rollout.Workload
 	for _, w := range c.Workloads {
 		if c.waveOf(w) == wave {
@@ -213,6 +253,12 @@ func (c *Cluster) namespace(w *Workload) *Namespace {
 func (c *Cluster) injector(w *Workload) string {
 	if w.Pinned != "" {
 		return w.Pinned
+	}
+	if c.inPlace() {
+		if c.To.exists {
+			return c.Spec.Plan.To.Version
+		}
+		return c.Spec.Plan.From.Version
 	}
 	if c.namespace(w).Follows {
 		return c.promoted
@@ -241,8 +287,11 @@ func (c *Cluster) act() {
 	plan := &c.Spec.Plan
 	switch c.decision.Act {
 	case v1alpha1.ActCreate:
-		if !c.To.exists {
-			c.To.exists, c.To.since = true, c.turn
+		if p := c.serving(); !p.exists {
+			p.exists, p.since = true, c.turn
+			if c.inPlace() {
+				c.other().exists = false
+			}
 		}
 	case v1alpha1.ActPromote:
 		c.promoted = plan.From.Revision
@@ -297,7 +346,7 @@ func (c *Cluster) restart(wave string) {
 	for _, w := range c.Workloads {
 		recent += w.recent(c.turn)
 	}
-	target := rollout.Target(plan, c.progress).Revision
+	target := c.target()
 	for _, pick := range rollout.Next(plan.Restart, share, c.facts(wave), recent) {
 		i := slices.IndexFunc(c.Workloads, func(w *Workload) bool { return w.Name == pick.Workload })
 		w := c.Workloads[i]
@@ -315,6 +364,9 @@ func (c *Cluster) restart(wave string) {
 // check says which invariants do not hold in this turn.
 func (c *Cluster) check() {
 	plan := &c.Spec.Plan
+	if c.decision.Moving && c.inPlace() && c.connected().Answer != rollout.Yes && len(c.Spec.Waivers) == 0 {
+		c.problems = append(c.problems, fmt.Sprintf("t+%s: workloads may restart while proxies are not connected", clock(c.turn)))
+	}
 	for wave := range c.waves() {
 		n := rollout.Count(plan.Restart.Type, c.facts(wave))
 		if c.decision.Moving && n.Total > 0 && plan.Restart.Type == v1alpha1.RestartRollout && c.own(wave) > budget(plan, n.Total) {
@@ -326,7 +378,7 @@ func (c *Cluster) check() {
 // own counts the workloads of a wave that the rollout has under way.
 func (c *Cluster) own(wave string) int {
 	n := 0
-	target := rollout.Target(&c.Spec.Plan, c.progress).Revision
+	target := c.target()
 	for _, w := range c.Workloads {
 		if w.started == target && !w.settled && c.waveOf(w) == wave {
 			n++

@@ -344,4 +344,26 @@ var situations = []situation{
 		}
 		return c
 	}, v1alpha1.OutcomeCompleted},
+	{"a-patch-in-place", func() *Cluster { return patch() }, v1alpha1.OutcomeCompleted},
+	{"a-patch-in-place-is-rolled-back", func() *Cluster {
+		c := patch()
+		c.At(25, Goal(v1alpha1.GoalRollBack))
+		return c
+	}, v1alpha1.OutcomeRolledBack},
+	{"a-patch-in-place-whose-istiod-can-not-be-asked", func() *Cluster {
+		c := patch()
+		c.ReconnectSeconds = 1800
+		c.At(40, Waive(v1alpha1.ProofConnection))
+		return c
+	}, v1alpha1.OutcomeCompleted},
+}
+
+// patch replaces istiod of a revision in place; its proxies take a while to find the new one.
+func patch() *Cluster {
+	old, next := from, to
+	old.Revision, next.Revision, old.Version, next.Version = "default", "default", "1.29.1", "1.29.2"
+	c := shop(nil)
+	c.Spec.Plan = rollout.NewPlan(mesh(nil), old, next, nil)
+	c.ReconnectSeconds = 10
+	return c
 }
