@@ -107,11 +107,13 @@ func (r *Reconciler) waves(
 		if _, counted := seen.Waves[s.DataPlane.Wave]; counted {
 			continue
 		}
-		var all []rollout.Workload
+		counter := rollout.Counter{Restart: o.Spec.Plan.Restart.Type}
 		for _, n := range members[s.DataPlane.Wave] {
-			all = append(all, r.Index.Workloads(n, towards)...)
+			for _, w := range r.Index.Workloads(n, towards) {
+				counter.Add(&w)
+			}
 		}
-		seen.Waves[s.DataPlane.Wave] = rollout.Count(o.Spec.Plan.Restart.Type, all)
+		seen.Waves[s.DataPlane.Wave] = counter.Wave()
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -83,17 +84,15 @@ func (i *Index) workload(n Member, owner string, names []string, to Towards) rol
 	if !known {
 		object = unknownWorkload
 	}
-	newest := newestTemplate(pods, names, object)
+	newest, alike := newestTemplate(pods, names, object)
 	out := rollout.Workload{Name: kind + "/" + n.Name + "/" + name}
 	slices.Sort(names)
-	templates := map[string]bool{}
 	for _, name := range names {
 		if p := pods[name]; !p.ending {
-			templates[p.template.Value()] = true
 			i.tally(&out, types.NamespacedName{Namespace: n.Name, Name: name}, p, newest, to)
 		}
 	}
-	out.Desired, out.Settled = out.Pods, len(templates) <= 1
+	out.Desired, out.Settled = out.Pods, alike
 	if known {
 		out.Desired, out.Settled = object.desired, object.settled
 		out.Started = object.startedFor.Value() == to.Stamp
@@ -154,26 +153,36 @@ const reverted = "its restart was taken back by somebody else (a GitOps tool?): 
 const watchBehind = 10 * time.Second
 
 // newestTemplate is the template that new pods of a workload are made from: what its object says, else that of the pods that
-// came last as a generation.
-func newestTemplate(pods namespacePods, names []string, object workload) string {
-	if object.template != nothing {
-		return object.template.Value()
+// came last as a generation. Alike says that all pods have one template.
+func newestTemplate(pods namespacePods, names []string, object workload) (newest string, alike bool) {
+	type generation struct {
+		template unique.Handle[string]
+		born     int64
 	}
-	first := map[string]int64{}
+	var room [2]generation // there are seldom more
+	all := room[:0]
 	for _, name := range names {
 		p := pods[name]
-		born, seen := first[p.template.Value()]
-		if !p.ending && (!seen || p.born < born) {
-			first[p.template.Value()] = p.born
+		if p.ending {
+			continue
+		}
+		n := slices.IndexFunc(all, func(g generation) bool { return g.template == p.template })
+		if n < 0 {
+			all = append(all, generation{p.template, p.born})
+		} else {
+			all[n].born = min(all[n].born, p.born)
 		}
 	}
-	newest, youngest := "", int64(-1)
-	for template, born := range first {
-		if born > youngest || born == youngest && template > newest {
-			newest, youngest = template, born
+	youngest := int64(-1)
+	for _, g := range all {
+		if template := g.template.Value(); g.born > youngest || g.born == youngest && template > newest {
+			newest, youngest = template, g.born
 		}
 	}
-	return newest
+	if object.template != nothing {
+		newest = object.template.Value()
+	}
+	return newest, len(all) <= 1
 }
 
 // held says why a workload can't be moved.
@@ -264,7 +273,7 @@ func MembersOf(ctx context.Context, reader client.Reader, operator, mesh string)
 	}
 	all := &metav1.PartialObjectMetadataList{}
 	all.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := reader.List(ctx, all); err != nil {
+	if err := reader.List(ctx, all, client.UnsafeDisableDeepCopy); err != nil { // they are read, and there are many
 		return nil, err
 	}
 	return Members(meshes[i], all.Items), nil

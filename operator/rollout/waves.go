@@ -111,40 +111,69 @@ type Wave struct {
 
 // Count counts a wave.
 func Count(restart v1alpha1.RestartType, workloads []Workload) Wave {
-	out := Wave{Known: true}
-	sorted := slices.SortedFunc(slices.Values(workloads), func(a, b Workload) int { return cmp.Compare(a.Name, b.Name) })
-	for i := range sorted {
-		w := &sorted[i]
-		if reason, remedy := w.held(); reason != "" {
-			out.Held = append(out.Held, v1alpha1.UnmovableWorkload{Workload: w.Name, Reason: reason, Message: remedy})
-			continue
-		}
-		if why := w.failing(); why != "" && out.Failing == "" {
-			out.Failing = w.Name + ": " + why
-		}
-		if w.Refused != "" && out.Refused == "" {
-			out.Refused = w.Name + ": " + w.Refused
-		}
-		if restart == v1alpha1.RestartEvict {
-			pods := max(w.Desired, w.Pods)
-			away := pods - w.Ready - w.Resting - int32(len(w.Waiting)) //nolint:gosec // a workload has fewer pods
-			out.Total, out.Moved, out.Moving = out.Total+pods, out.Moved+w.Ready, out.Moving+max(0, away)
-			if len(w.Waiting)+len(w.Down) > 0 && out.Next == "" {
-				out.Next = w.Name
-			}
-			continue
-		}
-		out.Total++
-		switch {
-		case w.moved():
-			out.Moved++
-		case w.moving():
-			out.Moving++
-		case w.needs() && out.Next == "":
+	c := Counter{Restart: restart}
+	for i := range workloads {
+		c.Add(&workloads[i])
+	}
+	return c.Wave()
+}
+
+// Counter counts a wave workload by workload, in any order, so that those of a large cluster need not be held at once.
+type Counter struct {
+	Restart v1alpha1.RestartType
+
+	wave Wave
+	// The workloads that the sentences of the wave are about: the first by name.
+	failing, refused, next string
+}
+
+// Add counts one workload.
+func (c *Counter) Add(w *Workload) {
+	out := &c.wave
+	if reason, remedy := w.held(); reason != "" {
+		out.Held = append(out.Held, v1alpha1.UnmovableWorkload{Workload: w.Name, Reason: reason, Message: remedy})
+		return
+	}
+	if why := w.failing(); why != "" && first(&c.failing, w.Name) {
+		out.Failing = w.Name + ": " + why
+	}
+	if w.Refused != "" && first(&c.refused, w.Name) {
+		out.Refused = w.Name + ": " + w.Refused
+	}
+	if c.Restart == v1alpha1.RestartEvict {
+		pods := max(w.Desired, w.Pods)
+		away := pods - w.Ready - w.Resting - int32(len(w.Waiting)) //nolint:gosec // a workload has fewer pods
+		out.Total, out.Moved, out.Moving = out.Total+pods, out.Moved+w.Ready, out.Moving+max(0, away)
+		if len(w.Waiting)+len(w.Down) > 0 && first(&c.next, w.Name) {
 			out.Next = w.Name
 		}
+		return
 	}
-	return out
+	out.Total++
+	switch {
+	case w.moved():
+		out.Moved++
+	case w.moving():
+		out.Moving++
+	case w.needs() && first(&c.next, w.Name):
+		out.Next = w.Name
+	}
+}
+
+// first keeps the smaller one of two names, and says whether it is the new one.
+func first(kept *string, name string) bool {
+	if *kept != "" && *kept <= name {
+		return false
+	}
+	*kept = name
+	return true
+}
+
+// Wave is what was counted.
+func (c *Counter) Wave() Wave {
+	c.wave.Known = true
+	slices.SortFunc(c.wave.Held, func(a, b v1alpha1.UnmovableWorkload) int { return cmp.Compare(a.Workload, b.Workload) })
+	return c.wave
 }
 
 // Pick is one thing to restart: a workload, or one of its pods.
@@ -162,11 +191,13 @@ func Next(restart v1alpha1.Restart, percent int32, workloads []Workload, recent 
 	if restart.Type == v1alpha1.RestartManual || wave.Failing != "" || percent == 0 {
 		return nil
 	}
-	sorted := slices.SortedFunc(slices.Values(workloads), func(a, b Workload) int { return cmp.Compare(a.Name, b.Name) })
-	sorted = slices.DeleteFunc(sorted, func(w Workload) bool {
-		reason, _ := w.held()
-		return reason != ""
-	})
+	var sorted []Workload
+	for i := range workloads {
+		if workloads[i].Movable() {
+			sorted = append(sorted, workloads[i])
+		}
+	}
+	slices.SortFunc(sorted, func(a, b Workload) int { return cmp.Compare(a.Name, b.Name) })
 	picks := picker{
 		limit: restart.PodsPerMinute, recent: recent,
 		room: min(unavailable(restart.MaxUnavailable, wave.Total), share(wave.Total, percent)-wave.Moved) - wave.Moving,
