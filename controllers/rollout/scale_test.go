@@ -142,7 +142,7 @@ func crowded(b *testing.B, namespaces, pods int, owned bool) *Reconciler {
 			},
 			ManagedFields: []metav1.ManagedFieldsEntry{{
 				Manager: v1alpha1.ManagerDataPlane, Operation: metav1.ManagedFieldsOperationApply, Time: at(-60),
-				FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{"f:istio.io/rev":{}}}}`)},
+				FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{"f:istio.io/rev":{}}}}`),
 			}},
 		}})
 		for p := range pods {

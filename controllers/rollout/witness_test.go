@@ -53,8 +53,11 @@ func court(t *testing.T, create func(*corev1.Pod) error, objects ...client.Objec
 		},
 	}).Build()
 	clock := clocktesting.NewFakeClock(noon)
-	w := &Witness{Live: cl, Client: cl, Owned: cl, Clock: clock, Examples: func(string) []types.NamespacedName { return nil },
-		Ready: func(string) map[types.NamespacedName]bool { return nil }}
+	w := &Witness{
+		Live: cl, Client: cl, Owned: cl, Clock: clock,
+		Examples: func(string) []types.NamespacedName { return nil },
+		Ready:    func(string) map[types.NamespacedName]bool { return nil },
+	}
 	w.Heard()
 	return w, clock
 }

@@ -344,7 +344,7 @@ var situations = []situation{
 		}
 		return c
 	}, v1alpha1.OutcomeCompleted},
-	{"a-patch-in-place", func() *Cluster { return patch() }, v1alpha1.OutcomeCompleted},
+	{"a-patch-in-place", patch, v1alpha1.OutcomeCompleted},
 	{"a-patch-in-place-is-rolled-back", func() *Cluster {
 		c := patch()
 		c.At(25, Goal(v1alpha1.GoalRollBack))
