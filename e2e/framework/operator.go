@@ -171,7 +171,7 @@ func (e *Env) KillOperator(ctx context.Context) error {
 		return err
 	}
 	return e.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(OperatorNamespace),
-		client.MatchingLabels{"app.kubernetes.io/name": "meshwright"}, client.GracePeriodSeconds(0))
+		client.MatchingLabels{"app.kubernetes.io/name": "meshwright"}, client.GracePeriodSeconds(atOnce))
 }
 
 // ClientWithWarnings is a client whose admission warnings go to a handler.

@@ -151,6 +151,10 @@ func (e *Env) WaitGone(ctx context.Context, o client.Object) error {
 	})
 }
 
+// atOnce is the grace of pods that need none, in seconds. With 0 they would be forgotten before the kubelet has ended them, which it then
+// does as best it can.
+const atOnce = 1
+
 // RemoveNamespaces deletes namespaces that an earlier run may have left, and waits until they are gone.
 func (e *Env) RemoveNamespaces(ctx context.Context, names ...string) error {
 	for _, name := range names {
@@ -162,7 +166,7 @@ func (e *Env) RemoveNamespaces(ctx context.Context, names ...string) error {
 			return err
 		}
 		// Nobody sends requests to its pods any more: they need not leave gracefully.
-		err := e.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(name), client.GracePeriodSeconds(0))
+		err := e.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(name), client.GracePeriodSeconds(atOnce))
 		if client.IgnoreNotFound(err) != nil {
 			return err
 		}

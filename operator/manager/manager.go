@@ -63,7 +63,7 @@ const proxiesEvery = 2 * time.Second
 const workloadsEvery = 200 * time.Millisecond
 
 // reconcileTimeout ends a reconcile that hangs: one takes seconds at most, an image pull is never waited for inside.
-const reconcileTimeout = 2 * time.Minute
+const reconcileTimeout = time.Minute
 
 // Scheme holds the kinds that the operator reads and writes as Go types.
 func Scheme() (*runtime.Scheme, error) {
