@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/dataplane"
 )
@@ -40,6 +41,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.MeshInstallation{}, handler.EnqueueRequestsFromMapFunc(r.everyNamespace)).
 		Watches(&v1alpha1.MeshRollout{}, handler.EnqueueRequestsFromMapFunc(r.everyNamespace), builder.WithPredicates(walked)).
 		Watches(&v1alpha1.MeshGateway{}, handler.EnqueueRequestsFromMapFunc(ofGateway)).
+		WithOptions(controllers.Options()).
 		Complete(r)
 }
 

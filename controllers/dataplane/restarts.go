@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/metrics"
@@ -54,6 +55,7 @@ func (r *Restarter) SetupWithManager(mgr ctrl.Manager) error {
 		Named("restarts").
 		For(&v1alpha1.MeshRollout{}).
 		WatchesRawSource(source.Channel(r.Changed, every)).
+		WithOptions(controllers.Options()).
 		Complete(r)
 }
 

@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/meshwright/meshwright/bundles/istio"
+	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/conditions"
@@ -71,6 +72,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Namespace{}, every, builder.OnlyMetadata).
 		WatchesRawSource(r.Owned.Source(r.ofObject)).
 		WatchesRawSource(source.Channel(r.Proxies, every)).
+		WithOptions(controllers.Options()).
 		Complete(r)
 }
 

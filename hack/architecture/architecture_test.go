@@ -36,7 +36,7 @@ var layers = []struct {
 		"bundles/istio", "operator/apply", "operator/conditions", "operator/dataplane", "operator/facts", "operator/metrics",
 		"operator/probe", "operator/render", "operator/testkit",
 	}},
-	{"controllers and webhooks", []string{"controllers/", "webhooks", "webhooks/"}},
+	{"controllers and webhooks", []string{"controllers", "controllers/", "webhooks", "webhooks/"}},
 	{"manager", []string{"operator/manager"}},
 	{"cmd", []string{"operator/cmd/"}},
 }

@@ -1,0 +1,25 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controllers holds what is the same for every controller below it: how it tries again.
+package controllers
+
+import (
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// An error is tried again after firstRetry, and after twice as long each time, up to lastRetry. controller-runtime's own bound is a
+// quarter of an hour: an operator that has seen an API server away for some minutes would be away for longer than that.
+const (
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// Options of each controller.
+func Options() controller.Options {
+	return controller.Options{RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)}
+}
