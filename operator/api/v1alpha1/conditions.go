@@ -46,6 +46,16 @@ const (
 	ReasonMoving = "Moving"
 	// ReasonBaking: the numbers of the step are reached; it is watched for a while.
 	ReasonBaking = "Baking"
+	// ReasonShifting: the gateways' traffic moves to the share of the step.
+	ReasonShifting = "Shifting"
+	// ReasonGatewayFailed: the new version of a gateway does not get ready; the message names pod and reason.
+	ReasonGatewayFailed = "GatewayFailed"
+	// ReasonAnalysing: gates judge the new version.
+	ReasonAnalysing = "Analysing"
+	// ReasonInconclusive: whether a share is reached or a version is good can't be told; the message says why and what to do.
+	ReasonInconclusive = "Inconclusive"
+	// ReasonGateFailed: a gate found that the new version is worse; the message says by what.
+	ReasonGateFailed = "GateFailed"
 	// ReasonAwaitingApproval: the step waits until a person approves it.
 	ReasonAwaitingApproval = "AwaitingApproval"
 	// ReasonPausing: a step of type Pause waits for its time to pass.

@@ -63,6 +63,133 @@ type MeshGatewaySpec struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Values *apiextensionsv1.JSON `json:"values,omitempty"`
+	// VersionPolicy says whether the gateway moves with the rollouts of its mesh. Follow: a gateway that the mesh lists in
+	// spec.gateways moves by the steps of type GatewayWeight, any other with the wave of its namespace. Hold: it stays at its version,
+	// and keeps the control plane of that, so that the next rollout waits. Default: Follow.
+	// +optional
+	// +kubebuilder:default=Follow
+	VersionPolicy VersionPolicy `json:"versionPolicy,omitempty"`
+	// Shift says how the gateway's traffic moves from one version to the next.
+	// +optional
+	// +kubebuilder:default={}
+	Shift GatewayShift `json:"shift,omitempty"`
+	// Adoption says what happens when a gateway of that name exists that Meshwright did not install: Refuse, or Adopt (a gateway
+	// of Helm's or istioctl's gateway chart is taken over without a restart; only for gateways that the mesh lists). Default: Refuse.
+	// +optional
+	// +kubebuilder:default=Refuse
+	Adoption AdoptionPolicy `json:"adoption,omitempty"`
+}
+
+// VersionPolicy says whether a gateway moves with the rollouts of its mesh.
+// +kubebuilder:validation:Enum=Follow;Hold
+type VersionPolicy string
+
+// The values of VersionPolicy.
+const (
+	VersionFollow VersionPolicy = "Follow"
+	VersionHold   VersionPolicy = "Hold"
+)
+
+// AdoptionPolicy says what happens to a gateway that was there before.
+// +kubebuilder:validation:Enum=Refuse;Adopt
+type AdoptionPolicy string
+
+// The values of AdoptionPolicy.
+const (
+	AdoptionRefuse AdoptionPolicy = "Refuse"
+	AdoptionAdopt  AdoptionPolicy = "Adopt"
+)
+
+// GatewayShift says how a gateway's traffic moves from one version to the next.
+//
+// +kubebuilder:validation:XValidation:rule="(self.type == 'HTTPRoute') == has(self.httpRoute)",message="httpRoute is required for type HTTPRoute, and for no other"
+type GatewayShift struct {
+	// Type Replicas puts both versions behind the gateway's Service, in the ratio of their pods: shares of new connections in steps
+	// of one pod. Selector moves all of it at once, with the whole capacity of both versions there. HTTPRoute gives each version a Service
+	// of its own, behind a weighted route of an outer Gateway: any share, of requests. Default: Replicas.
+	// +optional
+	// +kubebuilder:default=Replicas
+	Type ShiftType `json:"type,omitempty"`
+	// HTTPRoute of a shift of that type.
+	// +optional
+	HTTPRoute *RouteShift `json:"httpRoute,omitempty"`
+	// TolerancePercent is by how many points the measured share may differ from the wanted one. Default: 5.
+	// +optional
+	// +kubebuilder:default=5
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=50
+	TolerancePercent int32 `json:"tolerancePercent,omitempty"`
+	// MinSamples is how many new connections (requests under type HTTPRoute) have to be seen before a share counts as measured.
+	// Default: 100.
+	// +optional
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	MinSamples int32 `json:"minSamples,omitempty"`
+	// DrainSeconds is how long a pod that leaves may go on with the connections that it has. terminationGracePeriodSeconds, the
+	// drain duration of the proxy and minReadySeconds follow from it. Default: 30.
+	// +optional
+	// +kubebuilder:default=30
+	// +kubebuilder:validation:Minimum=5
+	// +kubebuilder:validation:Maximum=3600
+	DrainSeconds int32 `json:"drainSeconds,omitempty"`
+	// MaxConnectionAgeSeconds closes connections of clients, gracefully, after so long, so that long-lived ones move too. 0: never.
+	// Default: 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	MaxConnectionAgeSeconds int32 `json:"maxConnectionAgeSeconds,omitempty"`
+}
+
+// ShiftType says how a gateway's traffic moves.
+// +kubebuilder:validation:Enum=Replicas;Selector;HTTPRoute
+type ShiftType string
+
+// The values of ShiftType.
+const (
+	ShiftReplicas  ShiftType = "Replicas"
+	ShiftSelector  ShiftType = "Selector"
+	ShiftHTTPRoute ShiftType = "HTTPRoute"
+)
+
+// RouteShift is a weighted route of an outer Gateway of the Gateway API, which Meshwright writes.
+type RouteShift struct {
+	// ParentRefs are the outer Gateways.
+	// Example: [{name: edge, namespace: edge}].
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	ParentRefs []RouteParent `json:"parentRefs"`
+	// Hostnames that the route takes. Default: all of the outer Gateway.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=253
+	Hostnames []string `json:"hostnames,omitempty"`
+	// Port of the gateway's Service that requests go to. Default: 80.
+	// +optional
+	// +kubebuilder:default=80
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+}
+
+// RouteParent names an outer Gateway.
+type RouteParent struct {
+	// Name of the Gateway.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Namespace of the Gateway. Default: that of the MeshGateway.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
+	// SectionName is the listener. Default: all listeners.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	SectionName string `json:"sectionName,omitempty"`
 }
 
 // MeshGatewayStatus is what the gateway controller found and did.
@@ -81,6 +208,12 @@ type MeshGatewayStatus struct {
 	// +listMapKey=revision
 	// +kubebuilder:validation:MaxItems=2
 	Versions []GatewayVersion `json:"versions,omitempty"`
+	// Shift is the move from one version to another that is under way.
+	// +optional
+	Shift *ShiftStatus `json:"shift,omitempty"`
+	// Base are the replicas that the gateway had when the shift began; its versions share them.
+	// +optional
+	Base int32 `json:"base,omitempty"`
 	// Summary is "<ready>/<wanted>" replicas over all versions.
 	// +optional
 	Summary string `json:"summary,omitempty"`
@@ -110,4 +243,52 @@ type GatewayVersion struct {
 	Replicas int32 `json:"replicas"`
 	// ReadyReplicas serve.
 	ReadyReplicas int32 `json:"readyReplicas"`
+	// Weight is the wanted percent of what is newly opened.
+	// +optional
+	Weight int32 `json:"weight"`
+	// Measured is the share of what was opened since the shift came to its present weight, as "9.6%"; empty while that is not known.
+	// +optional
+	Measured string `json:"measured,omitempty"`
 }
+
+// ShiftStatus is how far a shift is.
+type ShiftStatus struct {
+	// Rollout that wants the shift: the name of a MeshRollout; empty when a version is left over from before.
+	// +optional
+	Rollout string `json:"rollout,omitempty"`
+	// From and To are the revisions.
+	From string `json:"from"`
+	To   string `json:"to"`
+	// Weight is the percent that To is to have.
+	Weight int32 `json:"weight"`
+	// Since is when this weight was wanted first.
+	Since metav1.Time `json:"since"`
+	// Pointed is when the Service, or the route, was last told to send traffic elsewhere.
+	// +optional
+	Pointed *metav1.Time `json:"pointed,omitempty"`
+	// State: Progressing, Measuring, Reached or Inconclusive.
+	State ShiftState `json:"state"`
+	// Message says what was measured, or what is awaited and what to do.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+	// Streams counts the requests that were cut off when pods had drained for as long as they may.
+	// +optional
+	Streams int64 `json:"streams,omitempty"`
+}
+
+// ShiftState is how far a shift is at its present weight.
+// +kubebuilder:validation:Enum=Progressing;Measuring;Reached;Inconclusive
+type ShiftState string
+
+// The values of ShiftState.
+const (
+	// ShiftProgressing: pods are made, or the Service is told.
+	ShiftProgressing ShiftState = "Progressing"
+	// ShiftMeasuring: traffic flows as it should; the share is being measured.
+	ShiftMeasuring ShiftState = "Measuring"
+	// ShiftReached: the measured share is as wanted.
+	ShiftReached ShiftState = "Reached"
+	// ShiftInconclusive: the share can't be told, or is not as wanted; the message says why and what to do.
+	ShiftInconclusive ShiftState = "Inconclusive"
+)

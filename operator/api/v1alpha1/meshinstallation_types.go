@@ -209,6 +209,20 @@ type Gateway struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Values *apiextensionsv1.JSON `json:"values,omitempty"`
+	// VersionPolicy says whether the gateway moves with the rollouts of its mesh: Follow, or Hold (it stays at its version, and
+	// keeps the control plane of that). Default: Follow.
+	// +optional
+	// +kubebuilder:default=Follow
+	VersionPolicy VersionPolicy `json:"versionPolicy,omitempty"`
+	// Shift says how the gateway's traffic moves from one version to the next.
+	// +optional
+	// +kubebuilder:default={}
+	Shift GatewayShift `json:"shift,omitempty"`
+	// Adoption says what happens when a gateway of that name exists that Meshwright did not install: Refuse, or Adopt (a gateway
+	// of Helm's or istioctl's gateway chart is taken over without a restart). Default: Refuse.
+	// +optional
+	// +kubebuilder:default=Refuse
+	Adoption AdoptionPolicy `json:"adoption,omitempty"`
 }
 
 // DataPlane says which namespaces get sidecars, and how they are told so.
@@ -363,6 +377,18 @@ type Upgrade struct {
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MaxLength=400
 	Acknowledged []string `json:"acknowledged,omitempty"`
+	// Analysis is how a rollout judges the new version. Without any of it, the health of the gateways that have moved is judged all
+	// the same, from the counters of their proxies.
+	// +optional
+	// +kubebuilder:default={}
+	Analysis Analysis `json:"analysis,omitempty"`
+	// Notifications are sent for each decision of a rollout, as CloudEvents over HTTP.
+	// Example: [{name: chat, url: "https://hooks.example.com/mesh"}].
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=5
+	Notifications []Notification `json:"notifications,omitempty"`
 }
 
 // AutoUpgrade says what a newer patch does.
@@ -410,7 +436,8 @@ type Canary struct {
 	// +kubebuilder:validation:Maximum=31536000
 	RetireAfterSeconds *int32 `json:"retireAfterSeconds,omitempty"`
 	// Steps of a rollout, in their order; approvals bind to their names. Waves that no step names are moved last, in their
-	// order. Default: a DataPlane step for each wave.
+	// order. Default: the least weight of the gateways that their replicas allow, an analysis, their whole weight, and a DataPlane step
+	// for each wave.
 	// Example: [{name: early, type: DataPlane, dataPlane: {wave: early}}, {name: go, type: Pause}].
 	// +optional
 	// +listType=map
@@ -431,9 +458,11 @@ const (
 
 // Step is one step of a rollout.
 //
-// +kubebuilder:validation:XValidation:rule="self.type != 'Promote'",message="type: the rollout promotes by itself, after the last wave: use DataPlane or Pause"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Promote'",message="type: the rollout promotes by itself, after the last wave: use GatewayWeight, Analysis, DataPlane or Pause"
 // +kubebuilder:validation:XValidation:rule="(self.type == 'DataPlane') == has(self.dataPlane)",message="dataPlane is required for type DataPlane, and for no other"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Pause' || !has(self.pause)",message="pause belongs to type Pause only"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'GatewayWeight') == has(self.gatewayWeight)",message="gatewayWeight is required for type GatewayWeight, and for no other"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Analysis' || !has(self.analysis)",message="analysis belongs to type Analysis only"
 type Step struct {
 	// Name of the step. Example: early.
 	// +required
@@ -441,7 +470,8 @@ type Step struct {
 	// +kubebuilder:validation:MaxLength=40
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name"`
-	// Type: DataPlane (move workloads) or Pause (wait for a time, or for an approval).
+	// Type: GatewayWeight (give the gateways' new version a share of the traffic), Analysis (judge the new version), DataPlane
+	// (move workloads) or Pause (wait for a time, or for an approval).
 	// +required
 	Type StepType `json:"type"`
 	// DataPlane says what moves.
@@ -450,18 +480,52 @@ type Step struct {
 	// Pause says how long; absent: until the step is approved.
 	// +optional
 	Pause *PauseStep `json:"pause,omitempty"`
+	// GatewayWeight says how much of the gateways' traffic goes to the new version.
+	// +optional
+	GatewayWeight *GatewayWeightStep `json:"gatewayWeight,omitempty"`
+	// Analysis says which gates judge; absent: all of them.
+	// +optional
+	Analysis *AnalysisStep `json:"analysis,omitempty"`
 }
 
 // StepType is what a step does.
-// +kubebuilder:validation:Enum=DataPlane;Pause;Promote
+// +kubebuilder:validation:Enum=GatewayWeight;Analysis;DataPlane;Pause;Promote
 type StepType string
 
 // The values of StepType.
 const (
-	StepDataPlane StepType = "DataPlane"
-	StepPause     StepType = "Pause"
-	StepPromote   StepType = "Promote"
+	StepGatewayWeight StepType = "GatewayWeight"
+	StepAnalysis      StepType = "Analysis"
+	StepDataPlane     StepType = "DataPlane"
+	StepPause         StepType = "Pause"
+	StepPromote       StepType = "Promote"
 )
+
+// GatewayWeightStep gives the new version of the mesh's gateways a share of the traffic.
+type GatewayWeightStep struct {
+	// Percent of what is newly opened (connections; requests under shift.type HTTPRoute) that goes to the new version. 0 brings the
+	// new version up without traffic.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	Percent int32 `json:"percent"`
+	// BakeSeconds is how long the step goes on after the share was reached. Default: 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=604800
+	BakeSeconds int32 `json:"bakeSeconds,omitempty"`
+}
+
+// AnalysisStep judges the new version.
+type AnalysisStep struct {
+	// Gates that judge, by name: those of upgrade.analysis, and health. Default: all.
+	// Example: [health, success-rate].
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=21
+	// +kubebuilder:validation:items:MaxLength=40
+	Gates []string `json:"gates,omitempty"`
+}
 
 // DataPlaneStep moves workloads of a wave.
 type DataPlaneStep struct {

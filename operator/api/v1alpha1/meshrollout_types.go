@@ -193,6 +193,15 @@ type RolloutPlan struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=100
 	Findings []Finding `json:"findings,omitempty"`
+	// Analysis is how the new version is judged.
+	// +optional
+	Analysis Analysis `json:"analysis,omitempty"`
+	// Notifications are sent for each decision.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=5
+	Notifications []Notification `json:"notifications,omitempty"`
 }
 
 // RolloutRevision is one side of a rollout.
@@ -234,7 +243,7 @@ type RolloutStep struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=40
 	Name string `json:"name"`
-	// Type: DataPlane, Pause or Promote.
+	// Type: GatewayWeight, Analysis, DataPlane, Pause or Promote.
 	// +required
 	Type StepType `json:"type"`
 	// DataPlane of a step of type DataPlane or Promote.
@@ -243,6 +252,12 @@ type RolloutStep struct {
 	// Pause of a step of that type.
 	// +optional
 	Pause *PauseStep `json:"pause,omitempty"`
+	// GatewayWeight of a step of that type.
+	// +optional
+	GatewayWeight *GatewayWeightStep `json:"gatewayWeight,omitempty"`
+	// Analysis of a step of that type.
+	// +optional
+	Analysis *AnalysisStep `json:"analysis,omitempty"`
 }
 
 // MeshRolloutStatus is how far a rollout is.
@@ -276,6 +291,12 @@ type MeshRolloutStatus struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=50
 	Steps []StepStatus `json:"steps,omitempty"`
+	// Gateways that move with the rollout (up to 20) and how far each is.
+	// +optional
+	// +listType=map
+	// +listMapKey=gateway
+	// +kubebuilder:validation:MaxItems=20
+	Gateways []RolloutGateway `json:"gateways,omitempty"`
 	// Waves and how far each is.
 	// +optional
 	// +listType=map
@@ -365,6 +386,12 @@ type RolloutProgress struct {
 	// Unused is since when nothing refers to the revision that is to be retired.
 	// +optional
 	Unused *metav1.Time `json:"unused,omitempty"`
+	// Gates are the gates that judge, or have judged, the new version, and what they came to.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=40
+	Gates []GateProgress `json:"gates,omitempty"`
 	// Outcome of a rollout that has ended: Completed, Aborted or RolledBack.
 	// +optional
 	Outcome RolloutOutcome `json:"outcome,omitempty"`
@@ -417,6 +444,19 @@ type WaveStatus struct {
 	// Unmovable can't be moved, and are not in the total.
 	// +optional
 	Unmovable int32 `json:"unmovable,omitempty"`
+}
+
+// RolloutGateway is how far a gateway has moved.
+type RolloutGateway struct {
+	// Gateway as namespace/name.
+	Gateway string `json:"gateway"`
+	// Weight is the percent that the new version is to have, Measured its share as "9.6%".
+	Weight int32 `json:"weight"`
+	// +optional
+	Measured string `json:"measured,omitempty"`
+	// State: Progressing, Measuring, Reached or Inconclusive.
+	// +optional
+	State ShiftState `json:"state,omitempty"`
 }
 
 // StepState is how far one step is.
