@@ -263,15 +263,18 @@ type ShiftStatus struct {
 	Weight int32 `json:"weight"`
 	// Since is when this weight was wanted first.
 	Since metav1.Time `json:"since"`
-	// Pointed is when the Service, or the route, was last told to send traffic elsewhere.
-	// +optional
-	Pointed *metav1.Time `json:"pointed,omitempty"`
 	// State: Progressing, Measuring, Reached or Inconclusive.
 	State ShiftState `json:"state"`
 	// Message says what was measured, or what is awaited and what to do.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
+	// Failing says why pods of To don't get ready although time alone will hardly help.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Failing string `json:"failing,omitempty"`
+	// Counted is when the numbers were last written: while the state stays the same they are written every ten seconds at most.
+	Counted metav1.Time `json:"counted"`
 	// Streams counts the requests that were cut off when pods had drained for as long as they may.
 	// +optional
 	Streams int64 `json:"streams,omitempty"`
