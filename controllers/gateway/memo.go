@@ -4,9 +4,9 @@
 package gateway
 
 import (
+	"maps"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshwright/meshwright/operator/render"
@@ -16,40 +16,47 @@ import (
 // asks for it.
 type memo struct {
 	mu   sync.Mutex
-	last map[types.NamespacedName]rendering
+	last map[memoKey]rendering
+}
+
+// memoKey is a version of a gateway.
+type memoKey struct {
+	gateway  types.NamespacedName
+	revision string
 }
 
 type rendering struct {
 	digest  string
-	objects []*unstructured.Unstructured
+	objects render.GatewayObjects
 }
 
-func (m *memo) gateway(name types.NamespacedName, request render.GatewayRequest) ([]*unstructured.Unstructured, error) {
+func (m *memo) gateway(name types.NamespacedName, request render.GatewayRequest) (render.GatewayObjects, error) {
+	key := memoKey{name, request.Revision}
 	digest, err := request.InputsDigest()
 	if err != nil {
-		return nil, err
+		return render.GatewayObjects{}, err
 	}
 	m.mu.Lock()
-	last, ok := m.last[name]
+	last, ok := m.last[key]
 	m.mu.Unlock()
 	if ok && last.digest == digest {
 		return last.objects, nil
 	}
 	objects, err := render.Gateway(request)
 	if err != nil {
-		return nil, err
+		return render.GatewayObjects{}, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.last == nil {
-		m.last = map[types.NamespacedName]rendering{}
+		m.last = map[memoKey]rendering{}
 	}
-	m.last[name] = rendering{digest: digest, objects: objects}
+	m.last[key] = rendering{digest: digest, objects: objects}
 	return objects, nil
 }
 
 func (m *memo) forget(name types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.last, name)
+	maps.DeleteFunc(m.last, func(key memoKey, _ rendering) bool { return key.gateway == name })
 }

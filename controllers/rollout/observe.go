@@ -6,8 +6,6 @@ package rollout
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,7 +14,6 @@ import (
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/rollout"
-	"github.com/meshwright/meshwright/operator/validate"
 )
 
 // observe gathers what a decision needs, from caches and from what the witness was told.
@@ -41,9 +38,11 @@ func (r *Reconciler) observe(ctx context.Context, o *v1alpha1.MeshRollout) (roll
 	if err := r.waves(ctx, o, mesh, to, &seen); err != nil {
 		return seen, err
 	}
-	if seen.Promoted, err = r.promoted(ctx, mesh, plan); err != nil {
+	if seen.Gateways, err = r.gateways(ctx, o, mesh); err != nil {
 		return seen, err
 	}
+	seen.Promoted = promoted(mesh, plan, seen)
+	seen.Measured = r.Gauge.ask(o, seen)
 	wanted := question{mesh: mesh, plan: plan, prove: seen.To.Ready && p.Proven == nil, target: to}
 	wanted.connected = rollout.Reconnects(plan, p) && (seen.To.Ready || p.Back && seen.From.Ready)
 	switch {
@@ -118,31 +117,19 @@ func (r *Reconciler) waves(
 	return nil
 }
 
-// promoted says whether default revision, tags and gateways are at the new revision, or all at the old one.
-func (r *Reconciler) promoted(ctx context.Context, mesh *v1alpha1.MeshInstallation, plan *v1alpha1.RolloutPlan) (rollout.Evidence, error) {
-	stable := mesh.Status.StableRevision
+// promoted says whether default revision, tags and the mesh's own gateways are at the new revision, or all at the old one. A team's own
+// gateway that does not get there holds the old revision, not the rollout.
+func promoted(mesh *v1alpha1.MeshInstallation, plan *v1alpha1.RolloutPlan, seen rollout.Observation) rollout.Evidence {
 	answer := rollout.No
-	if stable == plan.To.Revision {
+	if mesh.Status.StableRevision == plan.To.Revision {
 		answer = rollout.Yes
 	}
-	var gateways v1alpha1.MeshGatewayList
-	if err := r.Client.List(ctx, &gateways); err != nil {
-		return rollout.Evidence{}, err
-	}
-	for _, g := range gateways.Items {
-		if g.Spec.Mesh != mesh.Name || len(g.Status.Versions) == 0 {
-			continue
-		}
-		// A team's own gateway that does not get ready holds the old revision, not the rollout.
-		own := validate.Written(&g)
-		at := func(v v1alpha1.GatewayVersion) bool {
-			return v.Revision != stable || own && v.ReadyReplicas == 0 && v.Replicas > 0
-		}
-		if slices.ContainsFunc(g.Status.Versions, at) {
-			return rollout.Evidence{Answer: rollout.Unknown, Why: fmt.Sprintf("gateway %s/%s is not at %s yet", g.Namespace, g.Name, stable)}, nil
+	for _, g := range seen.Gateways {
+		if g.Listed && g.State != v1alpha1.ShiftReached {
+			return rollout.Evidence{Answer: rollout.Unknown, Why: "gateway " + g.Name + ": " + g.Note}
 		}
 	}
-	return rollout.Evidence{Answer: answer}, nil
+	return rollout.Evidence{Answer: answer}
 }
 
 // use is what refers to a revision: what caches know, and what istiod and the API server told the witness.

@@ -37,10 +37,13 @@ type Reconciler struct {
 	Client client.Client
 	Index  *dataplane.Index
 	// Changed tells that the index has changed.
-	Changed  <-chan event.GenericEvent
-	Witness  *Witness
-	Recorder events.EventRecorder
-	Clock    clock.PassiveClock
+	Changed <-chan event.GenericEvent
+	Witness *Witness
+	Gauge   *Gauge
+	// Announcer tells of decisions.
+	Announcer *Announcer
+	Recorder  events.EventRecorder
+	Clock     clock.PassiveClock
 	// Namespace of the operator.
 	Namespace string
 }
@@ -57,6 +60,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Namespace{}, every, builder.OnlyMetadata).
 		WatchesRawSource(source.Channel(r.Changed, every)).
 		WatchesRawSource(source.Channel(r.Witness.Heard(), every)).
+		WatchesRawSource(source.Channel(r.Gauge.Heard(), every)).
 		WithOptions(controllers.Options()).
 		Complete(r)
 }
@@ -88,6 +92,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	if o.DeletionTimestamp != nil || o.Status.Progress.Outcome != "" {
 		r.Witness.Forget(o.UID)
+		r.Gauge.Forget(o.UID)
 		metrics.ForgetRollout(req.Name)
 		return ctrl.Result{}, nil
 	}
@@ -104,6 +109,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		window = d.Until.Sub(now)
 	}
 	metrics.Rollout(o.Name, o.Spec.Plan.Mesh, string(d.Act), d.Reason, d.Progress.Step, window)
+	metrics.Gates(o.Name, o.Spec.Plan.Mesh, gateStates(d.Progress))
 	wait := next(&o.Spec.Plan, d, now)
 	if quiet := r.onlyCounts(before, o, now); quiet > 0 {
 		return ctrl.Result{RequeueAfter: shorter(wait, quiet)}, nil
@@ -114,6 +120,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	r.tell(before, o, d)
 	measure(before, o)
 	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// gateStates are the states of the gates by name.
+func gateStates(p v1alpha1.RolloutProgress) map[string]string {
+	out := map[string]string{}
+	for _, g := range p.Gates {
+		out[g.Name] = string(g.State)
+	}
+	return out
 }
 
 // next is when to look again although nothing changes: when a wait ends, a window closes, or the deadline passes.
@@ -148,6 +163,12 @@ func (r *Reconciler) onlyCounts(before, after *v1alpha1.MeshRollout, now time.Ti
 	}
 	for _, s := range []*v1alpha1.MeshRolloutStatus{last, next} {
 		s.Progress.Moved, s.Unmovable, s.UnmovableCount, s.Waves, s.Counted = 0, nil, 0, nil, nil
+		for i := range s.Gateways {
+			s.Gateways[i].Measured = ""
+		}
+		for i := range s.Progress.Gates {
+			s.Progress.Gates[i].Message = ""
+		}
 		for i := range s.Conditions {
 			s.Conditions[i].Message = ""
 		}
@@ -179,6 +200,7 @@ func (r *Reconciler) tell(before, after *v1alpha1.MeshRollout, d rollout.Decisio
 		kind = corev1.EventTypeWarning
 	}
 	r.Recorder.Eventf(after, nil, kind, d.Reason, string(d.Act), "%s", d.Note)
+	r.Announcer.announce(after, d)
 	metrics.Decided(string(d.Act))
 }
 
@@ -215,6 +237,7 @@ func (r *Reconciler) report(o *v1alpha1.MeshRollout, seen rollout.Observation, d
 	status.Steps = stepsOf(o, d, stamp)
 	status.Unmovable, status.UnmovableCount = unmovable(&o.Spec.Plan, seen)
 	status.Waves = wavesOf(&o.Spec.Plan, seen)
+	status.Gateways = gatewaysOf(seen)
 	if !apiequality.Semantic.DeepEqual(before, status) {
 		status.Counted = &stamp
 	}
@@ -252,9 +275,9 @@ func stepsOf(o *v1alpha1.MeshRollout, d rollout.Decision, now metav1.Time) []v1a
 			}
 		case step.Started == nil && int(p.Step) < i:
 		case p.Back && int(p.Step) < i:
-			left(&step, v1alpha1.StepUndone, now)
+			left(&step, v1alpha1.StepUndone, "", now)
 		case p.Proven != nil && int(p.Step) > i:
-			left(&step, v1alpha1.StepDone, now)
+			left(&step, v1alpha1.StepDone, d.Left[i], now)
 		}
 		if step.Started == nil && step.Ended != nil {
 			step.Started = step.Ended // it was done when it was reached
@@ -269,12 +292,12 @@ func stepsOf(o *v1alpha1.MeshRollout, d rollout.Decision, now metav1.Time) []v1a
 	return out
 }
 
-// left marks a step that the walk has left.
-func left(step *v1alpha1.StepStatus, state v1alpha1.StepState, now metav1.Time) {
+// left marks a step that the walk has left, with what it came to.
+func left(step *v1alpha1.StepStatus, state v1alpha1.StepState, note string, now metav1.Time) {
 	if step.State == state {
 		return
 	}
-	step.State, step.Message = state, ""
+	step.State, step.Message = state, conditions.Shorten(note)
 	if step.Ended == nil || state == v1alpha1.StepUndone {
 		step.Ended = &now
 	}

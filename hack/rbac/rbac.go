@@ -128,7 +128,8 @@ func mesh(request render.Request) ([]*unstructured.Unstructured, error) {
 	}
 	for _, values := range gatewayChoices {
 		parts = append(parts, func(r render.Request) ([]*unstructured.Unstructured, error) {
-			return render.Gateway(render.GatewayRequest{Request: r, Name: "gateway", GatewayNamespace: "gateways", GatewayValues: values})
+			objects, err := render.Gateway(render.GatewayRequest{Request: r, Name: "gateway", GatewayNamespace: "gateways", GatewayValues: values})
+			return slices.Concat(objects.Shared, objects.Workload), err
 		})
 	}
 	var all []*unstructured.Unstructured

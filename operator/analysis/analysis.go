@@ -3,9 +3,10 @@
 
 // Package analysis judges whether a new version is as good as the old one. It is pure: from what was measured it makes verdicts.
 //
-//   - health.go compares the counters of the proxies of both versions, with tests whose false alarms are bounded for a whole rollout.
+//   - health.go compares the counters of the proxies of both versions, with tests whose false alarms are bounded for a whole rollout:
+//     looks.go says when and with what probability of error, fisher.go is the test, slow.go says which requests are slow.
 //   - condition.go compiles and evaluates the conditions of metrics, in CEL.
-//   - query.go puts parameters into a query by its syntax tree, so that no value can change its meaning, and has the presets.
+//   - query.go puts parameters into a query by its syntax tree, so that no value can change its meaning; presets.go has ready-made ones.
 //   - gate.go counts measurements into the state of a gate.
 //
 // Nothing here reads a cluster or a clock, or asks a server.
@@ -33,4 +34,6 @@ type Measurement struct {
 	Note string
 	// Looks counts how often health has compared shares, with this measurement.
 	Looks int32
+	// Seen is how many requests of the new version the newest look of health saw.
+	Seen int64
 }

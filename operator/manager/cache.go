@@ -14,12 +14,13 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // newMapper asks for all kinds of the cluster at once, in two requests, instead of group by group when the first mesh is
-// installed. Every kind that the operator handles is there before it starts.
+// installed. Kinds that come later, such as Istio's own and those of the Gateway API, are asked for when they are needed.
 func newMapper(config *rest.Config, httpClient *http.Client) (meta.RESTMapper, error) {
 	kinds, err := discovery.NewDiscoveryClientForConfigAndClient(config, httpClient)
 	if err != nil {
@@ -29,7 +30,11 @@ func newMapper(config *rest.Config, httpClient *http.Client) (meta.RESTMapper, e
 	if err != nil {
 		return nil, fmt.Errorf("asking for the kinds of the cluster: %w", err)
 	}
-	return restmapper.NewDiscoveryRESTMapper(groups), nil
+	later, err := apiutil.NewDynamicRESTMapper(config, httpClient)
+	if err != nil {
+		return nil, err
+	}
+	return meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{restmapper.NewDiscoveryRESTMapper(groups), later}}, nil
 }
 
 // newClient makes the client of the controllers. Reads of Meshwright's own kinds wait until the cache has seen the

@@ -43,6 +43,7 @@ import (
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/facts"
+	"github.com/meshwright/meshwright/operator/metrics"
 	"github.com/meshwright/meshwright/operator/probe"
 	"github.com/meshwright/meshwright/webhooks"
 	"github.com/meshwright/meshwright/webhooks/certs"
@@ -283,12 +284,24 @@ func (onEveryReplica) NeedLeaderElection() bool { return false }
 func (p *parts) addControllers(mgr ctrl.Manager) error {
 	applier := apply.New(p.owned, mgr.GetAPIReader())
 	version := "v" + p.kubernetes.String()
+	prober := probe.New()
+	meter := &probe.Meter{Read: prober.Gateway, Pods: probe.PodsOf(p.owned.Client), Clock: clock.RealClock{}}
+	counted, tellCounted := told()
+	meter.Listen(tellCounted)
+	secrets := probe.Secrets(mgr.GetAPIReader(), p.namespace)
+	gauge := &rollout.Gauge{
+		Prober: prober, Meter: meter, Secrets: secrets, Clock: clock.RealClock{},
+		Jobs: &rollout.Jobs{Client: mgr.GetClient(), Live: mgr.GetAPIReader()},
+	}
+	notifier := probe.NewNotifier(metrics.Notified)
 	witness := &rollout.Witness{
-		Live: mgr.GetAPIReader(), Client: mgr.GetClient(), Prober: probe.New(), Clock: clock.RealClock{}, Examples: p.index.Examples, Ready: p.index.Ready,
+		Live: mgr.GetAPIReader(), Client: mgr.GetClient(), Prober: prober, Clock: clock.RealClock{}, Examples: p.index.Examples, Ready: p.index.Ready,
 		Owned: p.owned.Client,
 	}
-	if err := mgr.Add(witness); err != nil {
-		return err
+	for _, runnable := range []crmanager.Runnable{witness, meter, gauge, notifier} {
+		if err := mgr.Add(runnable); err != nil {
+			return err
+		}
 	}
 	for _, controller := range []interface{ SetupWithManager(ctrl.Manager) error }{
 		&installation.Reconciler{
@@ -297,15 +310,19 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 			Namespace: p.namespace,
 		},
 		&revision.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned},
-		&gateway.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version},
+		&gateway.Reconciler{
+			Client: mgr.GetClient(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version,
+			Meter: meter, Read: counted, Clock: clock.RealClock{},
+		},
 		&controllerdataplane.Reconciler{Client: mgr.GetClient(), Namespace: p.namespace},
 		&controllerdataplane.Restarter{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Index: p.index, Changed: p.restarted,
 			Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, Namespace: p.namespace,
 		},
 		&rollout.Reconciler{
-			Client: mgr.GetClient(), Index: p.index, Changed: p.walked, Witness: witness,
-			Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, Namespace: p.namespace,
+			Client: mgr.GetClient(), Index: p.index, Changed: p.walked, Witness: witness, Gauge: gauge,
+			Announcer: &rollout.Announcer{Notifier: notifier, Secrets: secrets, Clock: clock.RealClock{}},
+			Recorder:  mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, Namespace: p.namespace,
 		},
 	} {
 		if err := controller.SetupWithManager(mgr); err != nil {

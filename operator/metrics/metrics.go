@@ -56,6 +56,22 @@ var (
 		Name: "meshwright_restarts_total",
 		Help: "Workloads that were restarted (Rollout) and pods that were evicted (Evict).",
 	}, []string{"mesh", "type"})
+	notifications = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meshwright_notifications_total",
+		Help: "CloudEvents of decisions of rollouts by what became of them: sent, failed or dropped.",
+	}, []string{"result"})
+	weight = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_gateway_weight_percent",
+		Help: "Percent of what is newly opened that a version of a gateway is to have, while two versions serve.",
+	}, []string{"namespace", "gateway", "revision"})
+	share = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_gateway_measured_percent",
+		Help: "Percent of what was newly opened that a version of a gateway had since its present weight was wanted.",
+	}, []string{"namespace", "gateway", "revision"})
+	gates = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_rollout_gate",
+		Help: "1 for each gate of a rollout under way, with its state.",
+	}, []string{"rollout", "mesh", "gate", "state"})
 	refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "meshwright_evictions_refused_total",
 		Help: "Evictions that a PodDisruptionBudget refused.",
@@ -70,6 +86,36 @@ func init() {
 func Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		info, condition, corrections, rolloutInfo, rolloutStep, decisions, stepSeconds, windowSeconds, proxies, restarts, refusals,
+		notifications, weight, share, gates,
+	}
+}
+
+// Notified counts what became of a notification.
+func Notified(result string) { notifications.WithLabelValues(result).Inc() }
+
+// Shares are those of the versions of a gateway, in percent; measured ones may be missing.
+func Shares(namespace, gateway string, wanted map[string]int32, measured map[string]float64) {
+	ForgetGateway(namespace, gateway)
+	for revision, percent := range wanted {
+		weight.WithLabelValues(namespace, gateway, revision).Set(float64(percent))
+	}
+	for revision, percent := range measured {
+		share.WithLabelValues(namespace, gateway, revision).Set(percent)
+	}
+}
+
+// ForgetGateway forgets the shares of a gateway.
+func ForgetGateway(namespace, gateway string) {
+	for _, m := range []*prometheus.GaugeVec{weight, share} {
+		m.DeletePartialMatch(prometheus.Labels{"namespace": namespace, "gateway": gateway})
+	}
+}
+
+// Gates are the states of the gates of a rollout under way, by name.
+func Gates(rollout, mesh string, states map[string]string) {
+	gates.DeletePartialMatch(prometheus.Labels{"rollout": rollout})
+	for gate, state := range states {
+		gates.WithLabelValues(rollout, mesh, gate, state).Set(1)
 	}
 }
 
@@ -108,7 +154,7 @@ func Rollout(name, mesh, act, reason string, step int32, window time.Duration) {
 
 // ForgetRollout removes the gauges of a rollout that has ended or is gone.
 func ForgetRollout(name string) {
-	for _, gauge := range []*prometheus.GaugeVec{rolloutInfo, rolloutStep, windowSeconds} {
+	for _, gauge := range []*prometheus.GaugeVec{rolloutInfo, rolloutStep, windowSeconds, gates} {
 		gauge.DeletePartialMatch(prometheus.Labels{"rollout": name})
 	}
 }

@@ -34,13 +34,13 @@ type Istiod struct {
 
 // Prober dials istiods. It keeps no state, so that one can be shared.
 type Prober struct {
-	// XDSPort of istiod speaks plaintext gRPC, MetricsPort plaintext HTTP.
-	XDSPort, MetricsPort int
+	// XDSPort of istiod speaks plaintext gRPC, MetricsPort plaintext HTTP, as does GatewayPort of a gateway's pod.
+	XDSPort, MetricsPort, GatewayPort int
 }
 
-// New is a prober with the ports of Istio's charts, 15010 and 15014.
+// New is a prober with the ports of Istio's charts, 15010 and 15014, and of its gateways, 15090.
 func New() *Prober {
-	return &Prober{XDSPort: defaultXDSPort, MetricsPort: defaultMetricsPort}
+	return &Prober{XDSPort: defaultXDSPort, MetricsPort: defaultMetricsPort, GatewayPort: gatewayStatsPort}
 }
 
 // UnreachableError says that nothing is known of an istiod, good or bad: there was no connection, or no answer in time.

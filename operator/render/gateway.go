@@ -21,15 +21,39 @@ type GatewayRequest struct {
 	Name, GatewayNamespace string
 	// GatewayValues of the gateway chart, as the user wrote them.
 	GatewayValues map[string]any
+	// Shift says how its traffic moves, and how its pods end.
+	Shift v1alpha1.GatewayShift
+}
+
+// GatewayObjects are the objects of one version of a gateway.
+type GatewayObjects struct {
+	// Shared exist once, over all versions: ServiceAccount and its rights, Service, PodDisruptionBudget.
+	Shared []*unstructured.Unstructured
+	// Workload is the version's own: Deployment, HorizontalPodAutoscaler, NetworkPolicy.
+	Workload []*unstructured.Unstructured
 }
 
 // WorkloadName is the name of a gateway's Deployment and HorizontalPodAutoscaler for one revision.
 func (r GatewayRequest) WorkloadName() string { return r.Name + "-" + r.Revision }
 
-// Gateway are the objects of a gateway with one version behind it. The Deployment and its autoscaler carry the revision
-// in their name and selector, so that a second version can stand beside the first without either counting the other's
-// pods; ServiceAccount, Service and PodDisruptionBudget exist once, over all versions.
-func Gateway(r GatewayRequest) ([]*unstructured.Unstructured, error) {
+// Gateway are the objects of one version of a gateway. The Deployment and its autoscaler carry the revision in their name and
+// selector, so that a second version can stand beside the first without either counting the other's pods; ServiceAccount, Service
+// and PodDisruptionBudget exist once, over all versions.
+func Gateway(r GatewayRequest) (GatewayObjects, error) {
+	var out GatewayObjects
+	all, err := gateway(r)
+	for _, o := range all {
+		switch o.GetKind() {
+		case "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy":
+			out.Workload = append(out.Workload, o)
+		default:
+			out.Shared = append(out.Shared, o)
+		}
+	}
+	return out, err
+}
+
+func gateway(r GatewayRequest) ([]*unstructured.Unstructured, error) {
 	ours := map[string]any{
 		"name":           r.Name,
 		"revision":       r.Revision,
@@ -42,7 +66,11 @@ func Gateway(r GatewayRequest) ([]*unstructured.Unstructured, error) {
 		}
 		ours["imagePullSecrets"] = secrets
 	}
-	all, err := objects(r.Request, istio.ChartGateway, r.Name, r.GatewayNamespace, merge(r.GatewayValues, ours))
+	values, err := withTimes(r.GatewayValues, r.Shift)
+	if err != nil {
+		return nil, err
+	}
+	all, err := objects(r.Request, istio.ChartGateway, r.Name, r.GatewayNamespace, merge(values, ours))
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func TestNamesOfEveryVersion(t *testing.T) {
 				{"control plane", must(t)(controlPlane(r))},
 				{"default revision", must(t)(DefaultRevision(r))},
 				{"tag stable", must(t)(Tag(r, "stable"))},
-				{"gateway", must(t)(Gateway(g))},
+				{"gateway", must(t)(gateway(g))},
 			} {
 				fmt.Fprintf(&out, "%s, revision %s, %s\n", v, revision, part.name)
 				for _, name := range names(part.objects) {
@@ -72,7 +72,7 @@ func TestGatewayOfFixedSize(t *testing.T) {
 	}
 	for _, v := range library.Versions() {
 		t.Run(v.String(), func(t *testing.T) {
-			objects := must(t)(Gateway(GatewayRequest{
+			objects := must(t)(gateway(GatewayRequest{
 				Request: canary(t, v.String(), "rev"), Name: "ingress", GatewayNamespace: "istio-ingress",
 				GatewayValues: map[string]any{
 					"autoscaling": map[string]any{"enabled": false}, "replicaCount": 3,

@@ -137,7 +137,7 @@ func TestEveryVersionRenders(t *testing.T) {
 				t.Errorf("%d CRDs, want all of Istio's", len(crds))
 			}
 			g := GatewayRequest{Request: r, Name: "ingress", GatewayNamespace: "istio-ingress"}
-			all := slices.Concat(must(t)(Base(r)), must(t)(controlPlane(r)), must(t)(DefaultRevision(r)), must(t)(Tag(r, "stable")), must(t)(Gateway(g)))
+			all := slices.Concat(must(t)(Base(r)), must(t)(controlPlane(r)), must(t)(DefaultRevision(r)), must(t)(Tag(r, "stable")), must(t)(gateway(g)))
 			for _, o := range all {
 				if o.GetLabels()[v1alpha1.LabelMesh] != "default" {
 					t.Errorf("%s %s is not marked as the mesh's", o.GetKind(), o.GetName())
@@ -217,7 +217,7 @@ func TestGateway(t *testing.T) {
 		Request: canary(t, "1.29.1", "1-29-1"), Name: "ingress", GatewayNamespace: "istio-ingress",
 		GatewayValues: map[string]any{"service": map[string]any{"type": "NodePort"}},
 	}
-	objects := must(t)(Gateway(g))
+	objects := must(t)(gateway(g))
 	want := []string{
 		"Deployment istio-ingress/ingress-1-29-1",
 		"HorizontalPodAutoscaler istio-ingress/ingress-1-29-1",
@@ -323,7 +323,7 @@ func TestGatewayIsNothingElse(t *testing.T) {
 			r := GatewayRequest{
 				Request: canary(t, version, "r"), Name: "edge", GatewayNamespace: "team", GatewayValues: map[string]any{"service": service},
 			}
-			if got, err := Gateway(r); err == nil || !strings.Contains(err.Error(), "no part of a gateway") {
+			if got, err := gateway(r); err == nil || !strings.Contains(err.Error(), "no part of a gateway") {
 				t.Errorf("%s, Istio %s: %v, rendered %v", reason, version, err, names(got))
 			}
 		}

@@ -34,6 +34,9 @@ func (w *walker) back() Decision {
 			return d
 		}
 	}
+	if d, done := w.weightsBack(); !done {
+		return d
+	}
 	for w.p.Step >= 0 {
 		if d, done := w.undo(&w.plan.Steps[w.p.Step]); !done {
 			return d
@@ -62,8 +65,8 @@ func (w *walker) oldServes() (Decision, bool) {
 
 func (w *walker) undo(s *v1alpha1.RolloutStep) (Decision, bool) {
 	switch s.Type {
-	case v1alpha1.StepPause:
-		return Decision{}, true
+	case v1alpha1.StepPause, v1alpha1.StepGatewayWeight, v1alpha1.StepAnalysis:
+		return Decision{}, true // weights have gone back before all else
 	case v1alpha1.StepPromote:
 		if d, done := w.promote(); !done {
 			return d, false

@@ -14,7 +14,7 @@ func Decide(spec *v1alpha1.MeshRolloutSpec, p v1alpha1.RolloutProgress, seen Obs
 	w := &walker{spec: spec, plan: &spec.Plan, p: p, seen: seen, now: now.Truncate(time.Second)}
 	d := w.decide()
 	w.clock(d.ticks)
-	d.Progress = w.p
+	d.Progress, d.Left = w.p, w.said
 	return d
 }
 
@@ -25,6 +25,16 @@ type walker struct {
 	p    v1alpha1.RolloutProgress
 	seen Observation
 	now  time.Time
+	// said is what the steps came to that were left, by their index.
+	said map[int]string
+}
+
+// left keeps what the current step came to.
+func (w *walker) left(note string) {
+	if w.said == nil {
+		w.said = map[int]string{}
+	}
+	w.said[int(w.p.Step)] = note
 }
 
 func (w *walker) decide() Decision {
@@ -61,6 +71,7 @@ func (w *walker) verbs() (turned bool) {
 		if w.p.Halted {
 			w.p.Halted = false
 			w.progressed()
+			w.anew()
 			if !w.p.Back {
 				w.p.Failure, w.p.FailureReason = "", ""
 			}
@@ -77,7 +88,7 @@ func (w *walker) verbs() (turned bool) {
 // started says whether a step that moves something has been entered.
 func (w *walker) started() bool {
 	for i, s := range w.plan.Steps {
-		if s.Type != v1alpha1.StepPause && reached(w.p, i) {
+		if s.Type != v1alpha1.StepPause && s.Type != v1alpha1.StepAnalysis && reached(w.p, i) {
 			return true
 		}
 	}
@@ -89,7 +100,8 @@ func (w *walker) moved() bool { return int(w.p.Step) >= len(w.plan.Steps) }
 
 // enter begins a step.
 func (w *walker) enter(step int32) {
-	w.p.Step, w.p.Entered, w.p.Satisfied, w.p.Moved, w.p.Unused = step, w.stamp(), nil, 0, nil
+	w.p.Step, w.p.Entered, w.p.Opened, w.p.Satisfied, w.p.Moved, w.p.Unused = step, w.stamp(), nil, nil, 0, nil
+	w.anew()
 	w.progressed()
 }
 
@@ -97,10 +109,14 @@ func (w *walker) forward() Decision {
 	if w.leaving() {
 		return w.retire()
 	}
+	w.count()
 	if d, done := w.controlPlane(); !done {
 		return d
 	}
 	if d, done := w.prove(); !done {
+		return d
+	}
+	if d, failed := w.worse(); failed {
 		return d
 	}
 	for !w.moved() {

@@ -68,11 +68,29 @@ func (w *walker) takeAway() Decision {
 	case !use.Known:
 		return running(v1alpha1.ActWait, v1alpha1.ReasonUnknown, "whether "+w.plan.To.Revision+" is in use is not known, so it is kept: "+use.By)
 	case use.By != "":
+		w.p.Unused = nil
 		d := wait(v1alpha1.ReasonStillInUse, w.plan.To.Revision+" is kept: it is used by "+use.By)
 		d.Moving = w.seen.From.Ready
 		return d
 	}
-	return w.removes(w.plan.To.Revision)
+	return w.inspected()
+}
+
+// inspected removes the canary; one that has failed is kept for people to look at, for as long as an old revision is.
+func (w *walker) inspected() Decision {
+	after := time.Duration(w.plan.RetireAfterSeconds) * time.Second
+	if w.p.Failure == "" || w.p.Proven == nil || w.seen.Superseded {
+		return w.removes(w.plan.To.Revision)
+	}
+	if w.p.Unused == nil {
+		w.p.Unused = w.stamp()
+	}
+	if w.since(w.p.Unused) >= after {
+		return w.removes(w.plan.To.Revision)
+	}
+	d := wait(v1alpha1.ReasonRetireAfter, "everything is at "+w.plan.From.Revision+" again: "+w.p.Failure+"; "+w.plan.To.Revision+" is kept for a look at it")
+	d.Until = w.p.Unused.Add(after)
+	return d
 }
 
 func (w *walker) end(outcome v1alpha1.RolloutOutcome) Decision {

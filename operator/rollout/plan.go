@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/traffic"
 )
 
 // NewPlan computes the plan of a rollout from an installation, with every default written out.
@@ -16,12 +17,15 @@ func NewPlan(m *v1alpha1.MeshInstallation, from, to v1alpha1.RolloutRevision, fi
 	plan := v1alpha1.RolloutPlan{
 		Mesh: m.Name, From: from, To: to, Enrollment: plane.Enrollment, Waves: plane.Waves, Restart: plane.Restart,
 		OnFailure: upgrade.OnFailure, Windows: upgrade.Windows, ProgressDeadlineSeconds: upgrade.ProgressDeadlineSeconds,
-		RetireAfterSeconds: DefaultRetireAfterSeconds, Findings: findings,
+		RetireAfterSeconds: DefaultRetireAfterSeconds, Findings: findings, Notifications: upgrade.Notifications,
+	}
+	if !Refresh(&plan) {
+		plan.Analysis = upgrade.Analysis
 	}
 	if upgrade.Canary.RetireAfterSeconds != nil {
 		plan.RetireAfterSeconds = *upgrade.Canary.RetireAfterSeconds
 	}
-	plan.Steps = stepsOf(m, inPlace(&plan))
+	plan.Steps = stepsOf(m, &plan)
 	return plan
 }
 
@@ -32,11 +36,29 @@ const DefaultRetireAfterSeconds = 86400
 const PromoteStep = "promote"
 
 // stepsOf are the user's steps, then the waves that these do not name, then what promotion moves.
-func stepsOf(m *v1alpha1.MeshInstallation, inPlace bool) []v1alpha1.RolloutStep {
+func stepsOf(m *v1alpha1.MeshInstallation, plan *v1alpha1.RolloutPlan) []v1alpha1.RolloutStep {
 	var steps []v1alpha1.RolloutStep
+	wanted := m.Spec.Upgrade.Canary.Steps
+	if len(wanted) == 0 {
+		wanted = gatewaySteps(m)
+	}
 	named := map[string]bool{}
-	for _, s := range m.Spec.Upgrade.Canary.Steps {
-		steps = append(steps, v1alpha1.RolloutStep(s))
+	for _, s := range wanted {
+		step := v1alpha1.RolloutStep(s)
+		switch s.Type {
+		case v1alpha1.StepGatewayWeight:
+			if inPlace(plan) {
+				continue // there is one version of a gateway only
+			}
+		case v1alpha1.StepAnalysis:
+			gates := gatesNamed(m, plan, s.Analysis)
+			if len(gates) == 0 {
+				continue
+			}
+			step.Analysis = &v1alpha1.AnalysisStep{Gates: gates}
+		default:
+		}
+		steps = append(steps, step)
 		if s.DataPlane != nil && s.DataPlane.Percent == 100 {
 			named[s.DataPlane.Wave] = true
 		}
@@ -47,10 +69,74 @@ func stepsOf(m *v1alpha1.MeshInstallation, inPlace bool) []v1alpha1.RolloutStep 
 		}
 	}
 	last := move(steps, v1alpha1.FollowersWave)
-	if !inPlace {
+	if !inPlace(plan) {
 		last.Name, last.Type = unused(steps, PromoteStep), v1alpha1.StepPromote
 	}
 	return append(steps, last)
+}
+
+// gatewaySteps are the steps of the gateways where the user wrote no steps: the least share that the replicas of all of them allow,
+// a look at how the new version does with it, and then the whole.
+func gatewaySteps(m *v1alpha1.MeshInstallation) []v1alpha1.Step {
+	least, follows := int32(0), false
+	for _, g := range m.Spec.Gateways {
+		if g.VersionPolicy == v1alpha1.VersionHold {
+			continue
+		}
+		follows = true
+		least = max(least, leastShare(g))
+	}
+	weight := func(name string, percent int32) v1alpha1.Step {
+		return v1alpha1.Step{Name: name, Type: v1alpha1.StepGatewayWeight, GatewayWeight: &v1alpha1.GatewayWeightStep{Percent: percent}}
+	}
+	switch {
+	case !follows:
+		return nil
+	case least == 0:
+		return []v1alpha1.Step{weight("gateways", 100)}
+	}
+	return []v1alpha1.Step{
+		weight(fmt.Sprintf("gateways-%d", least), least), {Name: "judge", Type: v1alpha1.StepAnalysis}, weight("gateways-100", 100),
+	}
+}
+
+// leastShare is the least share of its traffic that a gateway can give to its new version; 0 where it gives all or nothing.
+func leastShare(g v1alpha1.Gateway) int32 {
+	switch g.Shift.Type {
+	case v1alpha1.ShiftSelector:
+		return 0
+	case v1alpha1.ShiftHTTPRoute:
+		return routeStep
+	default:
+	}
+	values, err := v1alpha1.DecodeMap(g.Values)
+	if err != nil {
+		return 0 // it is refused before
+	}
+	base, _ := traffic.ReplicasOf(values)
+	return traffic.Reachable(base)[1] // the first is 0
+}
+
+// routeStep is the share that a route begins with where nobody chose one.
+const routeStep = 10
+
+// gatesNamed are the gates of a step of type Analysis: those that it names, else all. Health needs gateways that shift.
+func gatesNamed(m *v1alpha1.MeshInstallation, plan *v1alpha1.RolloutPlan, step *v1alpha1.AnalysisStep) (names []string) {
+	var all []string
+	follows := func(g v1alpha1.Gateway) bool { return g.VersionPolicy != v1alpha1.VersionHold }
+	if slices.ContainsFunc(m.Spec.Gateways, follows) && !inPlace(plan) {
+		all = append(all, v1alpha1.HealthGate)
+	}
+	for _, metric := range plan.Analysis.Metrics {
+		all = append(all, metric.Name)
+	}
+	all = append(all, hooksOf(plan, v1alpha1.HookDuring)...)
+	for _, name := range all {
+		if step == nil || len(step.Gates) == 0 || slices.Contains(step.Gates, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // WavesOf are the names of the waves that can move before promotion, in their order.

@@ -7,7 +7,9 @@
 //   - plan.go computes a plan from an installation, and says what a changed installation means for a rollout under way.
 //   - decide.go walks: forward through the steps of the plan (steps.go), or back through those that were reached (back.go), until
 //     a revision is retired (end.go). clock.go counts the time without progress.
-//   - wants.go says what a step wants of a namespace, of the default revision and of the tags. Other controllers make it true.
+//   - wants.go says what a step wants of a namespace, of the default revision and of the tags, weights.go what it wants of a gateway. Other
+//     controllers make it true.
+//   - gates.go says which gates judge, and waits for them.
 //   - waves.go counts workloads, and chooses those that may be restarted next.
 //   - windows.go says when a maintenance window is open.
 //
@@ -17,6 +19,7 @@ package rollout
 import (
 	"time"
 
+	"github.com/meshwright/meshwright/operator/analysis"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
@@ -45,6 +48,10 @@ type Observation struct {
 	Proofs map[v1alpha1.Proof]Evidence
 	// Waves by name, counted towards the revision that the rollout moves to at present.
 	Waves map[string]Wave
+	// Gateways that follow the mesh, in the order of their names; nil while they are not known.
+	Gateways []Gateway
+	// Measured is the last measurement of each gate.
+	Measured map[string]analysis.Measurement
 	// Promoted says whether the default revision, the tags and the gateways are at To.
 	Promoted Evidence
 	// UseOfFrom and UseOfTo are what refers to the revisions.
@@ -87,6 +94,8 @@ type Decision struct {
 	Until time.Time
 	// Moving says that workloads may be restarted.
 	Moving bool
+	// Left says of steps that were left with this decision what they came to, by their index.
+	Left map[int]string
 	// Progress to keep.
 	Progress v1alpha1.RolloutProgress
 

@@ -47,7 +47,10 @@ func (w *walker) prove() (Decision, bool) {
 		}
 		return running(v1alpha1.ActProve, v1alpha1.ReasonUnproven, fmt.Sprintf("%s; or waive the proof %s", seen.Why, proof)), false
 	}
-	w.p.Proven = w.stamp()
+	if d, done := w.gates("", hooksOf(w.plan, v1alpha1.HookBefore)); !done {
+		return d, false
+	}
+	w.p.Proven, w.said = w.stamp(), nil
 	w.enter(0)
 	return Decision{}, true
 }
@@ -75,7 +78,14 @@ func (w *walker) step(s *v1alpha1.RolloutStep) (Decision, bool) {
 	switch s.Type {
 	case v1alpha1.StepPause:
 		return w.pause(s)
+	case v1alpha1.StepGatewayWeight:
+		return w.weightStep(s)
+	case v1alpha1.StepAnalysis:
+		return w.analyse(s)
 	case v1alpha1.StepPromote:
+		if d, done := w.gates(s.Name, hooksOf(w.plan, v1alpha1.HookAfter)); !done {
+			return d, false
+		}
 		if d, done := w.promote(); !done {
 			return d, false
 		}
@@ -136,25 +146,10 @@ func (w *walker) wave(s *v1alpha1.RolloutStep) (Decision, bool) {
 		return wait(v1alpha1.ReasonOvershoot, fmt.Sprintf("%d of %d in wave %s have moved, step %s allows %d: others have restarted them; approve the step to accept that",
 			wave.Moved+wave.Moving, wave.Total, s.DataPlane.Wave, s.Name, allowed)), false
 	case wave.Moved >= allowed && wave.Moving == 0:
-		return w.bake(s)
+		return w.bake(s.Name, s.DataPlane.BakeSeconds)
 	}
 	w.p.Satisfied = nil
 	return w.move(s, wave, allowed), false
-}
-
-// bake watches a step whose numbers are reached.
-func (w *walker) bake(s *v1alpha1.RolloutStep) (Decision, bool) {
-	w.p.ClockSeconds = 0
-	if w.p.Satisfied == nil {
-		w.p.Satisfied = w.stamp()
-	}
-	length := time.Duration(s.DataPlane.BakeSeconds) * time.Second
-	if w.since(w.p.Satisfied) >= length {
-		return Decision{}, true
-	}
-	d := wait(v1alpha1.ReasonBaking, "what has moved in step "+s.Name+" is watched")
-	d.Until = w.p.Satisfied.Add(length)
-	return d, false
 }
 
 // move lets workloads be restarted, inside a window.

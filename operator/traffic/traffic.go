@@ -48,6 +48,8 @@ type Input struct {
 	// Wanted says that the new version is to exist, also at weight 0: a step has been reached. Without it the new version goes, as
 	// soon as traffic has been pointed away from it for long enough.
 	Wanted bool
+	// Final says that nothing goes back any more, so that the old version goes once New has all the traffic.
+	Final bool
 	// Old and New versions. When Old does not exist, all is New's.
 	Old, New Version
 	// Base is how many pods the gateway had when the shift began; the versions share them.
@@ -80,6 +82,9 @@ type Decision struct {
 	// Note says what is awaited, when it is not done.
 	Note string
 }
+
+// Whole is the mark since when everything of a shift is counted.
+const Whole = "whole"
 
 // Counters are what the proxies of one version have counted, over all its pods, since a moment.
 type Counters struct {

@@ -359,6 +359,9 @@ type RolloutProgress struct {
 	// Proven is when the canary had shown that it injects and configures, or that was waived.
 	// +optional
 	Proven *metav1.Time `json:"proven,omitempty"`
+	// Opened is when the current step, of type GatewayWeight, was first inside a window; it holds from then on.
+	// +optional
+	Opened *metav1.Time `json:"opened,omitempty"`
 	// Satisfied is since when the numbers of the current step are reached.
 	// +optional
 	Satisfied *metav1.Time `json:"satisfied,omitempty"`

@@ -1261,6 +1261,10 @@ func (in *RolloutProgress) DeepCopyInto(out *RolloutProgress) {
 		in, out := &in.Proven, &out.Proven
 		*out = (*in).DeepCopy()
 	}
+	if in.Opened != nil {
+		in, out := &in.Opened, &out.Opened
+		*out = (*in).DeepCopy()
+	}
 	if in.Satisfied != nil {
 		in, out := &in.Satisfied, &out.Satisfied
 		*out = (*in).DeepCopy()

@@ -40,6 +40,7 @@ type drawn struct {
 	mesh       *v1alpha1.MeshInstallation
 	namespaces []Namespace
 	workloads  []Workload
+	gateways   []Gateway
 	// toStarts is how long the canary takes; negative: it does not get ready.
 	toStarts int
 	injects  rollout.Answer
@@ -67,6 +68,9 @@ func (d drawn) String() string {
 		if s.DataPlane != nil {
 			fmt.Fprintf(&b, " %d%% of %s, bakes %d s", s.DataPlane.Percent, s.DataPlane.Wave, s.DataPlane.BakeSeconds)
 		}
+		if s.GatewayWeight != nil {
+			fmt.Fprintf(&b, " %d%%", s.GatewayWeight.Percent)
+		}
 		if s.Pause != nil {
 			fmt.Fprintf(&b, " %d s", s.Pause.DurationSeconds)
 		}
@@ -78,6 +82,9 @@ func (d drawn) String() string {
 	for _, w := range d.workloads {
 		fmt.Fprintf(&b, "  %s: %d pods, %d s, crashes %v, held %q, refuses %t\n",
 			w.Name, w.Replicas, w.StartSeconds, w.Crashes, w.Held, w.Refuses)
+	}
+	for _, g := range d.gateways {
+		fmt.Fprintf(&b, "  gateway %s: %d s, crashes %t, quiet %t, worse %t\n", g.Name, g.StartSeconds, g.Crashes, g.Quiet, g.Worse != nil)
 	}
 	for _, e := range d.events {
 		fmt.Fprintf(&b, "  %s\n", e)
@@ -97,6 +104,9 @@ func (d drawn) build() *Cluster {
 	for _, w := range d.workloads {
 		c.Workloads = append(c.Workloads, &w)
 	}
+	for _, g := range d.gateways {
+		c.Gateways = append(c.Gateways, &g)
+	}
 	for _, e := range d.events {
 		c.At(e.turn, e.do)
 	}
@@ -108,6 +118,9 @@ func (c *Cluster) healing() {
 	c.At(mended, func(c *Cluster) {
 		for _, w := range c.Workloads {
 			w.Crashes, w.Refuses = nil, false
+		}
+		for _, g := range c.Gateways {
+			g.Crashes, g.Quiet, g.Worse, g.StartSeconds = false, false, nil, min(g.StartSeconds, 20)
 		}
 		c.From.StartSeconds, c.To.StartSeconds = 0, 1
 		c.Injects.Answer = rollout.Yes
@@ -237,11 +250,32 @@ func clusters(may limits) *rapid.Generator[drawn] {
 			}
 			d.workloads = append(d.workloads, w)
 		}
+		if len(d.mesh.Spec.Gateways) > 0 {
+			d.gateways = []Gateway{anyGateway(t, may)}
+		}
 		if may.people {
 			d.events = anyScript(t, &d)
 		}
 		return d
 	})
+}
+
+// anyGateway draws a gateway.
+func anyGateway(t *rapid.T, may limits) Gateway {
+	g := Gateway{
+		Name: "istio-ingress/ingress", StartSeconds: rapid.IntRange(0, 20).Draw(t, "gateway starts"),
+		MeasureSeconds: rapid.IntRange(0, 20).Draw(t, "gateway is measured"),
+	}
+	if !may.faults {
+		return g
+	}
+	g.Crashes = rapid.IntRange(0, 7).Draw(t, "gateway crashes") == 0
+	g.Quiet = rapid.IntRange(0, 7).Draw(t, "gateway is quiet") == 0
+	if rapid.IntRange(0, 7).Draw(t, "gateway is worse") == 0 {
+		from := rapid.Int32Range(0, 100).Draw(t, "from a weight on")
+		g.Worse = func(weight int32) bool { return weight >= from }
+	}
+	return g
 }
 
 // anyMesh draws an installation: up to two waves and the rest, steps, a way to restart, and what a failure leads to.
@@ -273,9 +307,17 @@ func anyMesh(t *rapid.T, may limits) *v1alpha1.MeshInstallation {
 	if may.windows && rapid.IntRange(0, 3).Draw(t, "windows") == 0 {
 		m.Spec.Upgrade.Windows = []v1alpha1.Window{berlin}
 	}
-	reached := map[string]int32{}
+	if rapid.Bool().Draw(t, "gateway") {
+		gatewayOf(m)
+	}
+	reached, weight := map[string]int32{}, int32(-1)
 	for i := range rapid.IntRange(0, 4).Draw(t, "steps") {
 		name, wave := fmt.Sprintf("s%d", i+1), rapid.SampledFrom(rollout.WavesOf(m)).Draw(t, "wave")
+		if len(m.Spec.Gateways) > 0 && weight < 100 && rapid.IntRange(0, 2).Draw(t, "weighs") == 0 {
+			weight = rapid.SampledFrom([]int32{100, rapid.Int32Range(weight+1, 100).Draw(t, "weight")}).Draw(t, "of the traffic")
+			m.Spec.Upgrade.Canary.Steps = append(m.Spec.Upgrade.Canary.Steps, weigh(name, weight))
+			continue
+		}
 		s := pause(name, rapid.SampledFrom([]int32{0, 1, 20, 60}).Draw(t, "pause"))
 		if rapid.IntRange(0, 2).Draw(t, "moves") > 0 && reached[wave] < 100 {
 			reached[wave] = rapid.SampledFrom([]int32{100, rapid.Int32Range(reached[wave]+1, 100).Draw(t, "percent")}).Draw(t, "share")

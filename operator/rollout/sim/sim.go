@@ -17,6 +17,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/meshwright/meshwright/operator/analysis"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/rollout"
 )
@@ -42,6 +43,7 @@ type Cluster struct {
 	Spec       v1alpha1.MeshRolloutSpec
 	Namespaces []*Namespace
 	Workloads  []*Workload
+	Gateways   []*Gateway
 	From, To   ControlPlane
 	// ReconnectSeconds it takes until the proxies have found an istiod that was replaced in place.
 	ReconnectSeconds int
@@ -51,6 +53,8 @@ type Cluster struct {
 	Paused, Superseded, Elsewhere bool
 	// Uses are users of the old revision that the model does not know otherwise, such as a proxy of a virtual machine.
 	Uses []string
+	// Gates are metrics and hooks, and what each says when it is asked.
+	Gates map[string]func(*Cluster) analysis.Outcome
 	// Blind says that nothing can be seen.
 	Blind bool
 
@@ -101,6 +105,9 @@ func (c *Cluster) Run(seconds int) bool {
 	for _, w := range c.Workloads {
 		w.begin(c.injector(w))
 	}
+	for _, g := range c.Gateways {
+		g.begin(c)
+	}
 	for ; c.turn <= seconds; c.turn++ {
 		for _, do := range c.script[c.turn] {
 			do(c)
@@ -108,6 +115,9 @@ func (c *Cluster) Run(seconds int) bool {
 		c.act()
 		for _, w := range c.Workloads {
 			w.live(c)
+		}
+		for _, g := range c.Gateways {
+			g.live(c)
 		}
 		c.decide()
 		c.check()
@@ -159,14 +169,29 @@ func (c *Cluster) observe() rollout.Observation {
 		},
 		Promoted: rollout.Evidence{Answer: rollout.No},
 		Waves:    map[string]rollout.Wave{},
+		Gateways: []rollout.Gateway{}, Measured: map[string]analysis.Measurement{},
 	}
 	if c.promoted == plan.To.Revision {
 		seen.Promoted.Answer = rollout.Yes
 	}
 	if c.Blind {
-		seen.Promoted.Answer = rollout.Unknown
+		seen.Promoted.Answer, seen.Gateways = rollout.Unknown, nil
 		seen.UseOfFrom.By, seen.UseOfTo.By = "the pods of the cluster are not known", "the pods of the cluster are not known"
 		return seen
+	}
+	for _, g := range c.Gateways {
+		seen.Gateways = append(seen.Gateways, g.facts(c))
+		if m, made := g.measured(c); made {
+			seen.Measured[rollout.HealthOf(g.Name)] = m
+		}
+	}
+	for _, g := range seen.Gateways {
+		if g.State != v1alpha1.ShiftReached {
+			seen.Promoted = rollout.Evidence{Why: "gateway " + g.Name + ": " + g.Note}
+		}
+	}
+	for name, says := range c.Gates {
+		seen.Measured[name] = analysis.Measurement{Outcome: says(c), At: c.Now(), Note: "asked"}
 	}
 	for _, s := range plan.Steps {
 		if s.DataPlane != nil {
@@ -277,6 +302,9 @@ func (c *Cluster) users(revision string) []string {
 			seen["namespace "+w.Namespace] = true
 		}
 	}
+	for _, g := range c.Gateways {
+		seen["gateway "+g.Name] = g.versions[revision]
+	}
 	seen["the default revision"] = c.promoted == revision
 	maps.DeleteFunc(seen, func(_ string, uses bool) bool { return !uses })
 	return slices.Sorted(maps.Keys(seen))
@@ -366,6 +394,11 @@ func (c *Cluster) check() {
 	plan := &c.Spec.Plan
 	if c.decision.Moving && c.inPlace() && c.connected().Answer != rollout.Yes && len(c.Spec.Waivers) == 0 {
 		c.problems = append(c.problems, fmt.Sprintf("t+%s: workloads may restart while proxies are not connected", clock(c.turn)))
+	}
+	for _, g := range c.Gateways {
+		if c.progress.Back && c.decision.Moving && g.weight > 0 {
+			c.problems = append(c.problems, fmt.Sprintf("t+%s: workloads move back while gateway %s sends %d percent to the canary", clock(c.turn), g.Name, g.weight))
+		}
 	}
 	for wave := range c.waves() {
 		n := rollout.Count(plan.Restart.Type, c.facts(wave))

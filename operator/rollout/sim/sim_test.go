@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -111,7 +112,7 @@ func TestTraces(t *testing.T) {
 	if len(situations) < 25 {
 		t.Errorf("%d situations, want 25 at least", len(situations))
 	}
-	for _, s := range situations {
+	for _, s := range slices.Concat(situations, gatewaySituations) {
 		t.Run(s.name, func(t *testing.T) {
 			c := s.cluster()
 			ended := c.Run(1800)

@@ -1,0 +1,202 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/meshwright/meshwright/operator/traffic"
+)
+
+// What a gateway's proxy has to count. Istio lets Envoy make few statistics; an annotation of the pod asks for more. None of the
+// expressions holds a comma, by which the annotation separates them.
+//
+// Source: istio pkg/bootstrap/config.go (getStatsOptions), 1.26 to 1.31.
+const StatsAnnotation = "sidecar.istio.io/statsInclusionRegexps"
+
+// StatsRegexps are the statistics that [Prober.Gateway] reads, besides those that are always there.
+var StatsRegexps = []string{
+	`http\.outbound_.*\.downstream_rq_(total|5xx|active|tx_reset|time)`,
+	`http\..*\.rds\..*\.update_rejected`,
+	`listener\.[0-9a-fA-F\.:\[\]]*_[0-9]+\.downstream_cx_total`,
+}
+
+// Names of the statistics in the exposition of Envoy, with the tags of Istio's bootstrap.
+//
+// Source: istio tools/packaging/common/envoy_bootstrap.json (stats_tags), seen on Envoy 1.36 and 1.37.
+const (
+	requestsFamily    = "envoy_http_downstream_rq_total"
+	classFamily       = "envoy_http_downstream_rq"
+	activeFamily      = "envoy_http_downstream_rq_active"
+	resetFamily       = "envoy_http_downstream_rq_tx_reset"
+	timeFamily        = "envoy_http_downstream_rq_time"
+	connectionsFamily = "envoy_listener_downstream_cx_total"
+	rejectedSuffix    = "_update_rejected"
+
+	managerLabel  = "http_conn_manager_prefix"
+	listenerLabel = "listener_address"
+	classLabel    = "response_code_class"
+
+	// trafficManager begins the names of the connection managers that carry a gateway's traffic.
+	trafficManager = "outbound_"
+)
+
+// ownPorts are those at which a proxy is asked about itself.
+var ownPorts = []string{"15021", "15090"}
+
+const (
+	gatewayStatsPort = 15090
+	gatewayTimeout   = 5 * time.Second
+)
+
+// Proxy is what one proxy has counted since it began.
+type Proxy struct {
+	Connections, Requests, Active, Errors, Rejected int64
+	// Buckets by their upper bound in milliseconds, cumulative.
+	Buckets map[float64]int64
+	// Listeners are the addresses at which it listens for traffic, in order.
+	Listeners []string
+}
+
+// Gateway reads the counters of a gateway's pod, at its port 15090. It takes five seconds at most.
+func (p *Prober) Gateway(ctx context.Context, address string) (Proxy, error) {
+	if _, err := netip.ParseAddr(address); err != nil {
+		return Proxy{}, fmt.Errorf("address of a gateway: %w", err)
+	}
+	bounded, cancel := context.WithTimeout(ctx, gatewayTimeout)
+	defer cancel()
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	target := net.JoinHostPort(address, strconv.Itoa(p.GatewayPort))
+	response, err := get(bounded, transport, "http://"+target+"/stats/prometheus")
+	if err != nil {
+		return Proxy{}, fmt.Errorf("gateway at %s: %w", target, withoutAddresses(err))
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return Proxy{}, fmt.Errorf("gateway at %s: its statistics have status %d", target, response.StatusCode)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(http.MaxBytesReader(nil, response.Body, maxMetrics))
+	if err != nil {
+		return Proxy{}, fmt.Errorf("gateway at %s: its statistics can't be read: %w", target, err)
+	}
+	out, err := proxyOf(families)
+	if err != nil {
+		return Proxy{}, fmt.Errorf("gateway at %s: %w", target, err)
+	}
+	return out, nil
+}
+
+// errNotCounted says that a proxy lacks the statistics.
+var errNotCounted = errors.New("its proxy does not count connections: it was not made by this operator, or its annotation " + StatsAnnotation + " was changed")
+
+// proxyOf sums up what the listeners for traffic have counted.
+func proxyOf(families map[string]*dto.MetricFamily) (Proxy, error) {
+	out := Proxy{Buckets: map[float64]int64{}}
+	if families[connectionsFamily] == nil {
+		return out, errNotCounted
+	}
+	for _, m := range families[connectionsFamily].GetMetric() {
+		address := label(m, listenerLabel)
+		if i := strings.LastIndex(address, "_"); i < 0 || slices.Contains(ownPorts, address[i+1:]) {
+			continue
+		}
+		out.Connections += value(m)
+		out.Listeners = append(out.Listeners, address)
+	}
+	slices.Sort(out.Listeners)
+	carries := func(m *dto.Metric) bool { return strings.HasPrefix(label(m, managerLabel), trafficManager) }
+	out.Requests = total(families[requestsFamily], carries)
+	out.Active = total(families[activeFamily], carries)
+	out.Errors = total(families[classFamily], func(m *dto.Metric) bool { return carries(m) && label(m, classLabel) == "5xx" })
+	// A response that is reset by the proxy has no class, or has been broken off.
+	out.Errors += total(families[resetFamily], carries)
+	for name, family := range families {
+		if strings.HasSuffix(name, rejectedSuffix) {
+			out.Rejected += total(family, func(*dto.Metric) bool { return true })
+		}
+	}
+	for _, m := range families[timeFamily].GetMetric() {
+		if !carries(m) {
+			continue
+		}
+		for _, b := range m.GetHistogram().GetBucket() {
+			out.Buckets[b.GetUpperBound()] += int64(b.GetCumulativeCount()) //nolint:gosec // a counter of requests
+		}
+	}
+	return out, nil
+}
+
+func label(m *dto.Metric, name string) string {
+	for _, l := range m.GetLabel() {
+		if l.GetName() == name {
+			return l.GetValue()
+		}
+	}
+	return ""
+}
+
+func total(family *dto.MetricFamily, counts func(*dto.Metric) bool) (out int64) {
+	for _, m := range family.GetMetric() {
+		if counts(m) {
+			out += value(m)
+		}
+	}
+	return out
+}
+
+func value(m *dto.Metric) int64 {
+	v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
+	if !(v >= 0 && v <= math.MaxInt64/2) { // NaN is neither
+		return 0
+	}
+	return int64(v)
+}
+
+// add counts what a proxy has counted since an earlier reading of it. A counter that fell has begun anew.
+func add(c *traffic.Counters, buckets map[float64]int64, now, before Proxy) {
+	c.Connections += since(now.Connections, before.Connections)
+	c.Requests += since(now.Requests, before.Requests)
+	c.Errors += since(now.Errors, before.Errors)
+	c.Rejected += since(now.Rejected, before.Rejected)
+	anew := now.Requests < before.Requests
+	for bound, n := range now.Buckets {
+		if anew {
+			buckets[bound] += n
+		} else {
+			buckets[bound] += since(n, before.Buckets[bound])
+		}
+	}
+}
+
+func since(now, before int64) int64 {
+	if now < before {
+		return now
+	}
+	return now - before
+}
+
+// bucketsOf are buckets in their order.
+func bucketsOf(counts map[float64]int64) (out []traffic.Bucket) {
+	for _, bound := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, traffic.Bucket{Millis: bound, Count: counts[bound]})
+	}
+	return out
+}
