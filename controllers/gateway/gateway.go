@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -45,7 +43,9 @@ import (
 
 // Reconciler reconciles MeshGateways.
 type Reconciler struct {
-	Client  client.Client
+	Client client.Client
+	// Live reads from the API server.
+	Live    client.Reader
 	Applier *apply.Applier
 	Owned   *apply.Owned
 	Library *istio.Library
@@ -202,7 +202,7 @@ func (r *Reconciler) decide(ctx context.Context, s *scope) (conditions.Verdict, 
 	if err := r.wants(ctx, s); err != nil {
 		return waiting(v1alpha1.ReasonProgressing, "the rollout of the mesh can't be read"), err
 	}
-	if err := r.Owned.Watch(ctx, deploymentKind, serviceKind); err != nil {
+	if err := r.Owned.Watch(ctx, deploymentKind, serviceKind, autoscalerKind); err != nil {
 		return waiting(v1alpha1.ReasonProgressing, "the gateway's objects can't be read"), err
 	}
 	return r.keep(ctx, s)
@@ -227,12 +227,16 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 }
 
 func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, error) {
+	if err := r.adopt(ctx, s); err != nil {
+		return waiting(v1alpha1.ReasonProgressing, "the gateway that is there can't be adopted: "+err.Error()), err
+	}
 	w, err := r.look(ctx, s)
 	if err != nil {
 		return waiting(v1alpha1.ReasonProgressing, "the gateway's objects can't be read"), err
 	}
 	r.hold(s, w)
-	if s.revisions[s.want.New] == nil {
+	keepAdopted(s, w)
+	if s.leading(traffic.ToNew) == nil {
 		return waiting(v1alpha1.ReasonProgressing, "waiting for the control plane of MeshInstallation "+s.mesh.Name), nil
 	}
 	values, err := v1alpha1.DecodeMap(s.gateway.Spec.Values)
@@ -269,6 +273,11 @@ func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, er
 	if err != nil {
 		return verdict, err
 	}
+	if s.old == render.Unrevisioned && decision.Old < 0 && s.held == "" && result.Ready() {
+		if err := r.release(ctx, s); err != nil {
+			return verdict, err
+		}
+	}
 	if err := r.observe(ctx, s, decision, result); err != nil {
 		return verdict, err
 	}
@@ -276,122 +285,6 @@ func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, er
 		return r.namespaceRule(ctx, s, verdict)
 	}
 	return verdict, nil
-}
-
-// serving leaves out of a result what does not keep the gateway from serving: the workload of a version that gets no traffic, or of one
-// of two that do while the other is ready.
-func serving(s *scope, d traffic.Decision, result apply.Result) apply.Result {
-	if s.old == "" {
-		return result
-	}
-	isOf := func(revision string) func(apply.NotReady) bool {
-		name := request(s, revision).WorkloadName()
-		return func(n apply.NotReady) bool {
-			return n.Name == name && (n.Kind == deploymentKind.Kind || n.Kind == "HorizontalPodAutoscaler")
-		}
-	}
-	old, next := isOf(s.old), isOf(s.want.New)
-	ready := func(is func(apply.NotReady) bool) bool { return !slices.ContainsFunc(result.NotReady, is) }
-	switch {
-	case d.Pointer == traffic.ToOld, d.Pointer == traffic.ToBoth && ready(old):
-		result.NotReady = slices.DeleteFunc(result.NotReady, next)
-	case d.Pointer == traffic.ToNew, d.Pointer == traffic.ToBoth && ready(next):
-		result.NotReady = slices.DeleteFunc(result.NotReady, old)
-	}
-	return result
-}
-
-// request is what names a version of the gateway.
-func request(s *scope, revision string) render.GatewayRequest {
-	return render.GatewayRequest{
-		Request: render.Request{Revision: revision}, Name: s.gateway.Name, GatewayNamespace: s.gateway.Namespace,
-	}
-}
-
-// unavailableError says that the charts of a version can't be had now.
-type unavailableError struct{ err error }
-
-func (e *unavailableError) Error() string { return e.err.Error() }
-func (e *unavailableError) Unwrap() error { return e.err }
-
-// version renders one version of the gateway.
-func (r *Reconciler) version(ctx context.Context, s *scope, values map[string]any, revision string) (render.GatewayObjects, render.GatewayRequest, error) {
-	full := request(s, revision)
-	bundle, err := r.Library.Get(ctx, s.revisions[revision].Spec.Version)
-	if err != nil {
-		return render.GatewayObjects{}, full, &unavailableError{err}
-	}
-	full.Bundle, full.KubeVersion, full.Mesh = bundle, r.KubeVersion, s.mesh.Name
-	full.Namespace, full.Images, full.GatewayValues, full.Shift = s.mesh.Spec.Namespace, s.mesh.Spec.Images, values, s.gateway.Spec.Shift
-	objects, err := r.rendered.gateway(types.NamespacedName{Namespace: s.gateway.Namespace, Name: s.gateway.Name}, full)
-	return objects, full, err
-}
-
-// phases renders what the decision wants. The Service and what else exists once stand in a phase of their own, as the version has them
-// that gets the traffic: the address must not depend on a workload.
-func (r *Reconciler) phases(ctx context.Context, s *scope, values map[string]any, d traffic.Decision) ([]apply.Phase, error) {
-	sizes := map[string]int32{s.want.New: d.New}
-	limits := map[string]int32{}
-	if s.old != "" {
-		sizes[s.old], limits[s.old] = d.Old, d.Cap
-	}
-	leading := s.want.New
-	if s.revisions[s.old] != nil && d.Pointer != traffic.ToNew {
-		leading = s.old
-	}
-	var first, workloads []*unstructured.Unstructured
-	for _, revision := range slices.Sorted(maps.Keys(sizes)) {
-		if s.revisions[revision] == nil || sizes[revision] < 0 && s.held == "" {
-			continue
-		}
-		objects, full, err := r.version(ctx, s, values, revision)
-		if err != nil {
-			return nil, err
-		}
-		if revision == leading {
-			if first, err = shared(s, full, objects, d); err != nil {
-				return nil, err
-			}
-		}
-		scaled, err := render.Scale(objects.Workload, sizes[revision], limits[revision])
-		if err != nil {
-			return nil, err
-		}
-		workloads = append(workloads, scaled...)
-	}
-	phases := make([]apply.Phase, 2)
-	for i, group := range [][]*unstructured.Unstructured{first, workloads} {
-		var err error
-		if phases[i].Objects, err = apply.Want(group); err != nil {
-			return nil, err
-		}
-	}
-	return phases, nil
-}
-
-// shared are the objects that exist once over both versions, with the Service and the route pointed as decided.
-func shared(s *scope, full render.GatewayRequest, objects render.GatewayObjects, d traffic.Decision) ([]*unstructured.Unstructured, error) {
-	pointed := map[traffic.Pointer]string{traffic.ToOld: s.old, traffic.ToNew: s.want.New, traffic.ToBoth: ""}[d.Pointer]
-	var out []*unstructured.Unstructured
-	for _, o := range objects.Shared {
-		if o.GetKind() == serviceKind.Kind {
-			o = o.DeepCopy()
-			render.PointAt(o, pointed)
-		}
-		out = append(out, o)
-	}
-	if age := render.ConnectionAge(full, objects.Shared); age != nil {
-		out = append(out, age)
-	}
-	if full.Shift.Type != v1alpha1.ShiftHTTPRoute {
-		return out, nil
-	}
-	next := s.want.New
-	if d.New < 0 && s.held == "" {
-		next = ""
-	}
-	route, err := render.Route(full, objects.Shared, s.old, next, d.Route)
-	return append(out, route...), err
 }
 
 // namespaceRule reports a namespace that is labelled for injection: the label beats the pod's own revision, so that no second
@@ -411,62 +304,6 @@ func (r *Reconciler) namespaceRule(ctx context.Context, s *scope, verdict condit
 	}
 	return verdict, nil
 }
-
-// observe reads addresses and replicas back from the world, and says how far a shift is.
-func (r *Reconciler) observe(ctx context.Context, s *scope, d traffic.Decision, result apply.Result) error {
-	service, err := r.Owned.Get(ctx, serviceKind, client.ObjectKeyFromObject(s.gateway))
-	if err != nil {
-		return err
-	}
-	s.gateway.Status.Addresses = nil
-	if service != nil {
-		var typed corev1.Service
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(service.Object, &typed); err != nil {
-			return err
-		}
-		s.gateway.Status.Addresses = addresses(&typed)
-	}
-	w, err := r.look(ctx, s)
-	if err != nil {
-		return err
-	}
-	s.gateway.Status.Versions, s.gateway.Status.Summary = s.versionsOf(w)
-	r.measure(s, w, d, failing(s, result))
-	return nil
-}
-
-// broken are the reasons of pods that time alone hardly mends.
-var broken = []string{"CrashLoopBackOff", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError"}
-
-// failing says why the pods of the wanted version don't get ready, where time alone will hardly help.
-func failing(s *scope, result apply.Result) string {
-	for _, n := range result.NotReady {
-		if n.Name == request(s, s.want.New).WorkloadName() && slices.Contains(broken, n.Reason) {
-			return n.Message
-		}
-	}
-	return ""
-}
-
-// addresses are where a Service is reached from outside the cluster, else its address inside.
-func addresses(service *corev1.Service) []string {
-	var out []string
-	for _, ingress := range service.Status.LoadBalancer.Ingress {
-		if ingress.Hostname != "" {
-			out = append(out, ingress.Hostname)
-		} else if ingress.IP != "" {
-			out = append(out, ingress.IP)
-		}
-	}
-	out = append(out, service.Spec.ExternalIPs...)
-	if len(out) == 0 && service.Spec.ClusterIP != "" && service.Spec.ClusterIP != corev1.ClusterIPNone {
-		out = append(out, service.Spec.ClusterIP)
-	}
-	return out[:min(len(out), maxAddresses)]
-}
-
-// maxAddresses is what the API allows in status.
-const maxAddresses = 20
 
 // remove takes the gateway's objects away and lets go of it when nothing is left.
 func (r *Reconciler) remove(ctx context.Context, gateway *v1alpha1.MeshGateway) error {

@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -27,6 +29,30 @@ type Load struct {
 	URL string
 	// Requests in all; QPS is how many a second, over so many Connections.
 	Requests, QPS, Connections int
+	// HTTP2 instead of HTTP/1.1; Fresh opens a connection for each request, with so many of them at a time.
+	HTTP2, Fresh bool
+	// Stream is where one request is held open beside the others, whose answer has no end. Empty: nowhere.
+	Stream string
+}
+
+// arguments of the load client.
+func (l Load) arguments() []string {
+	out := []string{
+		"-url=" + l.URL,
+		"-requests=" + strconv.Itoa(l.Requests),
+		"-qps=" + strconv.Itoa(l.QPS),
+		"-connections=" + strconv.Itoa(l.Connections),
+	}
+	if l.HTTP2 {
+		out = append(out, "-h2")
+	}
+	if l.Fresh {
+		out = append(out, "-fresh")
+	}
+	if l.Stream != "" {
+		out = append(out, "-stream="+l.Stream)
+	}
+	return out
 }
 
 // LoadResult is the summary that the load client prints.
@@ -34,10 +60,32 @@ type LoadResult struct {
 	// Requests that were sent, and how many of them got no 200.
 	Requests int64 `json:"requests"`
 	Failed   int64 `json:"failed"`
-	// Codes counts answers by HTTP status; -1 stands for a broken connection.
-	Codes map[string]int64 `json:"codes"`
+	// Codes counts answers by HTTP status; -1 stands for a broken connection, and Errors says why those broke.
+	Codes  map[string]int64 `json:"codes"`
+	Errors map[string]int64 `json:"errors"`
 	// Connections that were opened.
 	Connections int64 `json:"connections"`
+	// FirstFailure and LastFailure are when a request was seen to fail; nil when none was.
+	FirstFailure *time.Time `json:"firstFailure"`
+	LastFailure  *time.Time `json:"lastFailure"`
+	// Stream is the request that was held open; nil when there was none.
+	Stream *StreamResult `json:"stream"`
+}
+
+// StreamResult says how the request went that was held open.
+type StreamResult struct {
+	// Opened counts how often it was begun: once, and once more after each breach. Lines came over all.
+	Opened int64 `json:"opened"`
+	Lines  int64 `json:"lines"`
+	// Broken are the ends before the run ended.
+	Broken []StreamBreach `json:"broken"`
+}
+
+// StreamBreach is when a stream broke, how long it had flowed, and why it broke.
+type StreamBreach struct {
+	At      time.Time `json:"at"`
+	Seconds float64   `json:"seconds"`
+	Cause   string    `json:"cause"`
 }
 
 // Answer is what an echo application says of itself and of its peer.
@@ -90,12 +138,7 @@ func (e *Env) StartLoad(ctx context.Context, load Load) error {
 		Spec: corev1.PodSpec{
 			RestartPolicy: corev1.RestartPolicyNever,
 			Containers: []corev1.Container{{
-				Name: "load", Image: LoadImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: []string{
-					"-url=" + load.URL,
-					"-requests=" + strconv.Itoa(load.Requests),
-					"-qps=" + strconv.Itoa(load.QPS),
-					"-connections=" + strconv.Itoa(load.Connections),
-				},
+				Name: "load", Image: LoadImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: load.arguments(),
 			}},
 		},
 	}
@@ -108,6 +151,13 @@ func (e *Env) StartLoad(ctx context.Context, load Load) error {
 		return err
 	}
 	return e.Client.Create(ctx, pod)
+}
+
+// StopLoad has a load client end before all its requests are sent; FinishLoad waits for it. A pod whose time is over is told to end, and
+// what it has printed stays, unlike that of one that is deleted.
+func (e *Env) StopLoad(ctx context.Context, load Load) error {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: load.Namespace, Name: load.Name}}
+	return e.Client.Patch(ctx, pod, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"activeDeadlineSeconds":1}}`)))
 }
 
 // FinishLoad waits until the load client of a pod has ended, reads its summary and removes the pod.

@@ -106,13 +106,12 @@ func (e *Env) Trace(ctx context.Context, name string, out io.Writer) {
 			ended = true // one last look
 		case <-ticker.C:
 		}
-		all, err := e.Kube.EventsV1().Events("default").List(context.WithoutCancel(ctx), metav1.ListOptions{})
+		events, err := e.RolloutEvents(context.WithoutCancel(ctx), name)
 		if err != nil {
 			continue // the next look may do better
 		}
-		slices.SortFunc(all.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
-		for _, event := range all.Items {
-			if event.Regarding.Kind != "MeshRollout" || event.Regarding.Name != name || seen[event.Name] || event.EventTime.Time.Before(start) {
+		for _, event := range events {
+			if seen[event.Name] || event.EventTime.Time.Before(start) {
 				continue
 			}
 			seen[event.Name] = true
@@ -120,6 +119,21 @@ func (e *Env) Trace(ctx context.Context, name string, out io.Writer) {
 			fmt.Fprintf(out, "t+%-8s %-14s %-16s %s\n", after, event.Action, event.Reason, event.Note)
 		}
 	}
+}
+
+// RolloutEvents are the events of a MeshRollout, in their order: what it decided and did.
+func (e *Env) RolloutEvents(ctx context.Context, name string) (out []eventsv1.Event, err error) {
+	all, err := e.Kube.EventsV1().Events("default").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, event := range all.Items {
+		if event.Regarding.Kind == "MeshRollout" && event.Regarding.Name == name {
+			out = append(out, event)
+		}
+	}
+	slices.SortFunc(out, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
+	return out, nil
 }
 
 // SetVersion edits spec.version of a mesh.

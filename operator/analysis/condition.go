@@ -26,8 +26,9 @@ type Condition struct {
 // Text is the condition as it was written.
 func (c *Condition) Text() string { return c.text }
 
+// environment has values of any type of number, so that result == 0 is what it looks like.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(cel.Variable("result", cel.DoubleType), cel.Variable("results", cel.ListType(cel.DoubleType)), cel.CrossTypeNumericComparisons(true))
+	return cel.NewEnv(cel.Variable("result", cel.DynType), cel.Variable("results", cel.ListType(cel.DynType)), cel.CrossTypeNumericComparisons(true))
 })
 
 // Compile compiles a condition: result is the value of a query that has one, results is the list of all values. The error says what

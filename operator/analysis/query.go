@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -39,6 +40,11 @@ var windowed = regexp.MustCompile(`([\[:]|offset\s)(\s*)\$window\b`)
 // there when it is printed; those of regular expressions match nothing but themselves. So no value can change what a query asks. The
 // error says what can't be read, or where a placeholder may not stand.
 func Query(text string, p Params) (string, error) {
+	for name, value := range p.values() {
+		if strings.ContainsRune(value, utf8.RuneError) {
+			return "", fmt.Errorf("the value of $%s is no UTF-8", name)
+		}
+	}
 	window := fmt.Sprintf("%dms", max(1, p.Window.Milliseconds()))
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(windowed.ReplaceAllString(text, "${1}${2}"+window))
 	if err != nil {

@@ -311,7 +311,7 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 		},
 		&revision.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned},
 		&gateway.Reconciler{
-			Client: mgr.GetClient(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version,
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version,
 			Meter: meter, Read: counted, Clock: clock.RealClock{},
 		},
 		&controllerdataplane.Reconciler{Client: mgr.GetClient(), Namespace: p.namespace},

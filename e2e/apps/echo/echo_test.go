@@ -4,8 +4,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -113,6 +116,62 @@ func TestDraining(t *testing.T) {
 	terminate()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStream reads lines for as long as the server lives: one that leaves ends them, though the client would go on.
+func TestStream(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &echo{self: answer{Pod: "echo-0"}}
+	ctx, terminate := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, listener, e, 0) }()
+	url := "http://" + listener.Addr().String() + "/stream"
+
+	response, err := http.Get(url + "?interval=1ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := json.NewDecoder(response.Body)
+	for range 3 {
+		var got answer
+		if err := lines.Decode(&got); err != nil || got.Pod != "echo-0" {
+			t.Fatalf("got %+v (%v), want the answer of echo-0", got, err)
+		}
+	}
+	bounded, err := http.Get(url + "?interval=1ms&for=5ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(bounded.Body)
+	if err != nil || bytes.Count(body, []byte("\n")) < 2 {
+		t.Errorf("a stream that is bounded ends by itself, as is proper: got %q (%v)", body, err)
+	}
+	_ = bounded.Body.Close()
+	for query, reason := range map[string]string{
+		"interval=0":            "as fast as can be is no rate",
+		"interval=soon":         "it is no duration",
+		"for=2h":                "nothing goes on for ever",
+		"interval=5s&for=1s":    "no second line would ever come",
+		"interval=1s&for=-3600": "it has no unit",
+	} {
+		if code, _ := get(t, url+"?"+query); code != http.StatusBadRequest {
+			t.Errorf("%s: %s: got %d", query, reason, code)
+		}
+	}
+	terminate()
+	for err = error(nil); err == nil; {
+		err = lines.Decode(new(answer))
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("the last line is whole: got %v", err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("streams do not hold up a graceful end: got %v", err)
 	}
 }
 

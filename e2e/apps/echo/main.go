@@ -3,7 +3,8 @@
 
 // Command echo is a well-behaved application for test clusters. It answers every request, over HTTP/1.1 or HTTP/2
 // without TLS, with one JSON object: what it is told about itself and what its sidecar tells about the peer. /healthz
-// is its readiness.
+// is its readiness. /stream answers with that object again and again, a line each ?interval, until the client goes or ?for has
+// passed, which is an hour at most.
 //
 // On SIGTERM it says that it is not ready, goes on serving for -drain while endpoints and proxies learn of it, and only
 // then stops accepting connections. An application that leaves at once loses the requests that are on their way to it,
@@ -63,6 +64,10 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := e.self
 	out.Peer = peer(r.Header.Values("X-Forwarded-Client-Cert"))
 	out.Protocol = r.Proto
+	if r.URL.Path == "/stream" {
+		stream(w, r, out)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(out); err != nil {
 		log.Print(err) // the client has gone
@@ -93,6 +98,10 @@ func serve(ctx context.Context, listener net.Listener, e *echo, drain time.Durat
 	server := &http.Server{Handler: e, ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
+	requests, leave := context.WithCancel(context.Background())
+	defer leave()
+	server.BaseContext = func(net.Listener) context.Context { return requests }
+	server.RegisterOnShutdown(leave) // streams would never end by themselves
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ func TestParse(t *testing.T) {
 		"endless":        {reason: "a run without an end is refused", args: "-url u", err: "-requests or -duration"},
 		"no target":      {reason: "there is no default target", args: "-requests 1", err: "-url is missing"},
 		"as fast as can": {reason: "fortio's special rate would leave the number unbounded", args: "-url u -qps -1 -requests 1", err: "must be positive"},
+		"fresh HTTP/2":   {reason: "HTTP/2 is about keeping connections", args: "-url u -requests 1 -fresh -h2", err: "exclude each other"},
 		"forgotten dash": {reason: "a stray word must not be ignored", args: "-url u requests 1", err: `unexpected argument "requests"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,6 +59,12 @@ func TestParse(t *testing.T) {
 // send runs requests against a handler and returns the summary.
 func send(t *testing.T, handler http.HandlerFunc, change func(*options)) *summary {
 	t.Helper()
+	return sendUntil(t, nil, handler, change)
+}
+
+// sendUntil runs requests until all are sent or it is told to stop.
+func sendUntil(t *testing.T, stop <-chan os.Signal, handler http.HandlerFunc, change func(*options)) *summary {
+	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
@@ -67,7 +75,7 @@ func send(t *testing.T, handler http.HandlerFunc, change func(*options)) *summar
 	if change != nil {
 		change(&o)
 	}
-	out, err := run(o, nil)
+	out, err := run(o, stop)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +95,9 @@ func TestEveryRequestIsCounted(t *testing.T) {
 	}
 	if out.Connections != 2 {
 		t.Errorf("connections are kept: got %d for 2 senders", out.Connections)
+	}
+	if out.FirstFailure != nil || out.LastFailure != nil {
+		t.Errorf("no request failed, at no time: got %v, %v", out.FirstFailure, out.LastFailure)
 	}
 	if out.P99 <= 0 || out.P50 > out.P99 {
 		t.Errorf("percentiles: got p50 %v, p99 %v", out.P50, out.P99)
@@ -118,8 +129,23 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
+// TestFresh opens a connection for each request, so that new connections can be counted.
+func TestFresh(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	out := send(t, func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[r.RemoteAddr] = true
+	}, func(o *options) { o.fresh = true })
+	if out.Requests != 20 || out.Failed != 0 || out.Connections != 20 || len(seen) != 20 {
+		t.Errorf("20 requests over as many connections: the server saw %d, the summary says %+v", len(seen), out)
+	}
+}
+
 func TestFailuresByCode(t *testing.T) {
 	var n atomic.Int64
+	began := time.Now()
 	out := send(t, func(w http.ResponseWriter, _ *http.Request) {
 		if n.Add(1)%4 == 0 {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -127,6 +153,9 @@ func TestFailuresByCode(t *testing.T) {
 	}, nil)
 	if want := map[int]int64{200: 15, 503: 5}; !maps.Equal(out.Codes, want) || out.Failed != 5 {
 		t.Errorf("every fourth request failed: got %+v", out)
+	}
+	if out.FirstFailure == nil || out.LastFailure == nil || out.FirstFailure.Before(began) || !out.FirstFailure.Before(*out.LastFailure) {
+		t.Errorf("it is known when requests failed: got %v to %v after %v", out.FirstFailure, out.LastFailure, began)
 	}
 }
 
@@ -174,19 +203,11 @@ func TestNobodyListens(t *testing.T) {
 func TestStop(t *testing.T) {
 	stop := make(chan os.Signal, 1)
 	var n atomic.Int64
-	out := func() *summary {
-		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			if n.Add(1) == 3 {
-				stop <- os.Interrupt
-			}
-		}))
-		defer server.Close()
-		out, err := run(options{url: server.URL, qps: 20, connections: 1, requests: 100000, duration: time.Hour, timeout: time.Second}, stop)
-		if err != nil {
-			t.Fatal(err)
+	out := sendUntil(t, stop, func(http.ResponseWriter, *http.Request) {
+		if n.Add(1) == 3 {
+			stop <- os.Interrupt
 		}
-		return out
-	}()
+	}, func(o *options) { o.qps, o.connections, o.requests, o.duration = 20, 1, 100000, time.Hour })
 	if out.Requests >= out.Wanted || out.Requests < 3 || out.Failed != 0 {
 		t.Errorf("a stopped run reports what it sent: got %+v", out)
 	}

@@ -5,9 +5,12 @@
 // last line of output is the summary, one JSON object. A run is bounded in number and in time, whatever the server
 // does.
 //
+// Beside them it can hold one request whose answer flows for as long as the run. Where that breaks off it is counted apart, and
+// begun anew.
+//
 // It stands on fortio's packages; fortio's own command cannot be built from modules alone. Like every HTTP client it
 // sends a request once more when a kept connection turns out to have been closed before it was used; the connection
-// this takes is counted.
+// this takes is counted. With -fresh no connection is kept, and nothing is sent twice.
 package main
 
 import (
@@ -34,7 +37,8 @@ type options struct {
 	requests    int64
 	duration    time.Duration
 	timeout     time.Duration
-	h2          bool
+	h2, fresh   bool
+	stream      string
 	fail        bool
 }
 
@@ -50,7 +54,9 @@ func parse(args []string, errs io.Writer) (options, error) {
 	flags.DurationVar(&o.duration, "duration", 0, "how long, after which a run that fell behind has one -timeout left; default: three times what -requests take")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long one request may take")
 	flags.BoolVar(&o.h2, "h2", false, "HTTP/2, without TLS for an http URL, instead of HTTP/1.1")
-	flags.BoolVar(&o.fail, "fail", false, "exit with 1 if any request failed or was not sent in time")
+	flags.BoolVar(&o.fresh, "fresh", false, "a new connection for each request, over HTTP/1.1")
+	flags.StringVar(&o.stream, "stream", "", "where one request is held open beside the others, whose answer has no end; default: nowhere")
+	flags.BoolVar(&o.fail, "fail", false, "exit with 1 if any request failed or was not sent in time, or the answer without an end broke off")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -61,6 +67,8 @@ func parse(args []string, errs io.Writer) (options, error) {
 		return o, errors.New("-url is missing")
 	case o.qps <= 0 || o.connections <= 0 || o.timeout <= 0:
 		return o, errors.New("-qps, -connections and -timeout must be positive")
+	case o.fresh && o.h2:
+		return o, errors.New("-fresh and -h2 exclude each other: HTTP/2 shares a connection among requests")
 	case o.requests <= 0 && o.duration <= 0:
 		return o, errors.New("-requests or -duration must be positive: a run has an end")
 	}
@@ -86,6 +94,11 @@ type summary struct {
 	Errors map[cause]int64 `json:"errors"`
 	// Connections counts those that were opened, or tried to.
 	Connections int64 `json:"connections"`
+	// FirstFailure and LastFailure are when a request was seen to fail first and last; absent when none was.
+	FirstFailure *time.Time `json:"firstFailure,omitempty"`
+	LastFailure  *time.Time `json:"lastFailure,omitempty"`
+	// Stream is the request of -stream.
+	Stream *streamSummary `json:"stream,omitempty"`
 	// Seconds that the run took, QPS that it reached, and percentiles of the time a request took, in milliseconds.
 	Seconds float64 `json:"seconds"`
 	QPS     float64 `json:"qps"`
@@ -105,7 +118,7 @@ func run(o options, stop <-chan os.Signal) (*summary, error) {
 			Exactly: o.requests,
 		},
 		HTTPOptions: fhttp.HTTPOptions{
-			HTTPReqTimeOut: o.timeout, H2: o.h2,
+			HTTPReqTimeOut: o.timeout, H2: o.h2, DisableKeepAlive: o.fresh,
 			DisableFastClient: true, // only the other one lets errors be observed
 			Transport:         observed.around,
 		},
@@ -128,12 +141,15 @@ func run(o options, stop <-chan os.Signal) (*summary, error) {
 		}
 		aborter.Abort(true)
 	}()
+	held := hold(o)
 	result, err := fhttp.RunHTTPTest(&run)
+	stream := held()
 	if err != nil {
 		return nil, err
 	}
 	out := &summary{
 		Wanted: o.requests, Codes: map[int]int64{}, Errors: observed.errors, Connections: result.SocketCount,
+		FirstFailure: observed.first, LastFailure: observed.last, Stream: stream,
 		Seconds: result.ActualDuration.Seconds(), QPS: result.ActualQPS,
 		Max: result.DurationHistogram.Max * 1000,
 	}
@@ -173,7 +189,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(2)
 	}
-	if o.fail && (out.Failed > 0 || out.Requests < out.Wanted) {
+	if o.fail && (out.Failed > 0 || out.Requests < out.Wanted || out.Stream != nil && len(out.Stream.Broken) > 0) {
 		os.Exit(1)
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"net/http"
 	"sync"
 	"syscall"
+	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // cause of a request that ended without an answer.
@@ -19,6 +22,7 @@ const (
 	causeRefused   cause = "connection refused"
 	causeReset     cause = "connection reset"
 	causeClosed    cause = "connection closed before the answer was complete"
+	causeStream    cause = "stream reset"
 	causeTimeout   cause = "timeout"
 	causeDNS       cause = "name not resolved"
 	causeUnreached cause = "unreachable"
@@ -29,6 +33,7 @@ const (
 func causeOf(err error) cause {
 	var dns *net.DNSError
 	var timeout net.Error
+	var stream http2.StreamError
 	switch {
 	case errors.As(err, &dns):
 		return causeDNS
@@ -40,6 +45,8 @@ func causeOf(err error) cause {
 		return causeUnreached
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return causeClosed
+	case errors.As(err, &stream):
+		return causeStream
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return causeTimeout
 	default:
@@ -47,16 +54,27 @@ func causeOf(err error) cause {
 	}
 }
 
-// observer counts the errors that fortio would only log.
+// observer counts the errors that fortio would only log, and sees when requests fail.
 type observer struct {
-	mu     sync.Mutex
-	errors map[cause]int64
+	mu          sync.Mutex
+	errors      map[cause]int64
+	first, last *time.Time
 }
 
 func (o *observer) count(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.errors[causeOf(err)]++
+	o.failed()
+}
+
+// failed is called with the lock held.
+func (o *observer) failed() {
+	now := time.Now()
+	if o.first == nil {
+		o.first = &now
+	}
+	o.last = &now
 }
 
 func (o *observer) around(base http.RoundTripper) http.RoundTripper {
@@ -65,6 +83,11 @@ func (o *observer) around(base http.RoundTripper) http.RoundTripper {
 		if err != nil {
 			o.count(err)
 			return nil, err
+		}
+		if response.StatusCode != http.StatusOK {
+			o.mu.Lock()
+			o.failed()
+			o.mu.Unlock()
 		}
 		response.Body = &observedBody{response.Body, o}
 		return response, nil

@@ -7,32 +7,34 @@ package artifact
 type kind string
 
 const (
-	kindKube          kind = "kube"
-	kindKubeadm       kind = "kubeadm"
-	kindEtcd          kind = "etcd"
-	kindCoreDNS       kind = "coredns"
-	kindHelm          kind = "helm"
-	kindPause         kind = "pause"
-	kindRuncw         kind = "runcw"
-	kindNodeInit      kind = "nodeinit"
-	kindNodeImage     kind = "node-image"
-	kindPilot         kind = "pilot-discovery"
-	kindAgent         kind = "pilot-agent"
-	kindIstioctl      kind = "istioctl"
-	kindBootstrap     kind = "envoy-bootstrap"
-	kindEnvoy         kind = "envoy"
-	kindEcho          kind = "echo"
-	kindLoad          kind = "load"
-	kindOperator      kind = "meshwright"
-	kindKubeImage     kind = "kube-image"
-	kindEtcdImage     kind = "etcd-image"
-	kindCoreDNSImage  kind = "coredns-image"
-	kindPauseImage    kind = "pause-image"
-	kindPilotImage    kind = "pilot-image"
-	kindProxyImage    kind = "proxyv2-image"
-	kindEchoImage     kind = "echo-image"
-	kindLoadImage     kind = "load-image"
-	kindOperatorImage kind = "meshwright-image"
+	kindKube            kind = "kube"
+	kindKubeadm         kind = "kubeadm"
+	kindEtcd            kind = "etcd"
+	kindCoreDNS         kind = "coredns"
+	kindHelm            kind = "helm"
+	kindPause           kind = "pause"
+	kindRuncw           kind = "runcw"
+	kindNodeInit        kind = "nodeinit"
+	kindNodeImage       kind = "node-image"
+	kindPilot           kind = "pilot-discovery"
+	kindAgent           kind = "pilot-agent"
+	kindIstioctl        kind = "istioctl"
+	kindBootstrap       kind = "envoy-bootstrap"
+	kindEnvoy           kind = "envoy"
+	kindEcho            kind = "echo"
+	kindLoad            kind = "load"
+	kindOperator        kind = "meshwright"
+	kindPrometheus      kind = "prometheus"
+	kindKubeImage       kind = "kube-image"
+	kindEtcdImage       kind = "etcd-image"
+	kindCoreDNSImage    kind = "coredns-image"
+	kindPauseImage      kind = "pause-image"
+	kindPilotImage      kind = "pilot-image"
+	kindProxyImage      kind = "proxyv2-image"
+	kindEchoImage       kind = "echo-image"
+	kindLoadImage       kind = "load-image"
+	kindOperatorImage   kind = "meshwright-image"
+	kindPrometheusImage kind = "prometheus-image"
 )
 
 // Artifact names one thing that a cluster is made of. Artifacts are comparable and made by the functions below only;
@@ -58,6 +60,8 @@ const (
 	LoadImageName = "local.test/load:1"
 	// OperatorImageName is the operator built from this source tree.
 	OperatorImageName = "local.test/meshwright:dev"
+	// PrometheusImageName is the Prometheus server, without its web pages.
+	PrometheusImageName = "local.test/prometheus:3"
 )
 
 // Kube is one multi-call binary: kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy and
@@ -106,6 +110,9 @@ func LoadImage() Artifact { return Artifact{kind: kindLoadImage} }
 
 // OperatorImage is [OperatorImageName]. It is built anew whenever a source file that goes into it changes.
 func OperatorImage() Artifact { return Artifact{kind: kindOperatorImage} }
+
+// PrometheusImage is [PrometheusImageName]: a server that answers queries and finds what it scrapes in the cluster.
+func PrometheusImage() Artifact { return Artifact{kind: kindPrometheusImage} }
 
 // ControlPlaneImages are the images that kubeadm of a Kubernetes version asks for, under exactly the names that this
 // kubeadm prints; the binaries for all versions' etcd and CoreDNS are the ones of [Etcd] and [CoreDNS].

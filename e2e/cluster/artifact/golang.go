@@ -29,6 +29,8 @@ type goBuild struct {
 	pkg string
 	// ldflags set variables, as -X takes them.
 	ldflags []string
+	// tags of the build.
+	tags []string
 }
 
 // appsDir holds the module of the programs that run inside test clusters only.
@@ -37,7 +39,14 @@ const appsDir = "e2e/apps"
 func nestedDir(module string) string { return "e2e/cluster/modules/" + module }
 
 func nested(module, pkg string, ldflags ...string) goBuild {
-	return goBuild{nestedDir(module), pkg, ldflags}
+	return goBuild{dir: nestedDir(module), pkg: pkg, ldflags: ldflags}
+}
+
+// prometheusBuild leaves out what finds targets in other people's clouds, with all their client libraries.
+func prometheusBuild() goBuild {
+	out := nested("prometheus", "github.com/prometheus/prometheus/cmd/prometheus")
+	out.tags = []string{"remove_all_sd", "enable_kubernetes_sd"}
+	return out
 }
 
 // kubeVersionFlags make the binaries report the version they are. kubeadm compares it with the version it is asked for.
@@ -123,11 +132,15 @@ func (b goBinary) flags() []string {
 	for _, x := range b.build.ldflags {
 		ldflags.WriteString(" -X " + x)
 	}
-	return []string{"-ldflags", ldflags.String()}
+	flags := []string{"-ldflags", ldflags.String()}
+	if len(b.build.tags) > 0 {
+		flags = append(flags, "-tags", strings.Join(b.build.tags, ","))
+	}
+	return flags
 }
 
-// make links the program. Flags beyond those that every build shares concern the linker only, so that packages of an
-// earlier build are used again.
+// make links the program. Flags beyond those that every build shares concern the linker, or leave packages out, so that packages of
+// an earlier build are used again.
 func (b goBinary) make(ctx context.Context, out string) error {
 	args := append([]string{"build"}, b.flags()...)
 	_, err := b.golang.run(ctx, b.build.dir, append(args, "-o", out, b.build.pkg)...)

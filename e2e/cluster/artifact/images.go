@@ -49,6 +49,8 @@ func (w *workshop) image(a Artifact) recipe {
 		return w.single(Artifact{kind: kindLoad}, image{Tags: []string{LoadImageName}, User: nobody})
 	case kindNodeImage:
 		return w.node(v)
+	case kindPrometheusImage:
+		return w.single(Artifact{kind: kindPrometheus}, image{Tags: []string{PrometheusImageName}, User: nobody})
 	case kindOperatorImage:
 		return w.single(Artifact{kind: kindOperator}, image{Tags: []string{OperatorImageName}, User: nobody})
 	}

@@ -72,8 +72,8 @@ func (a Artifact) check() error {
 		thing, known = "istioctl", IstioctlVersions()
 	case kindEnvoy:
 		thing, known = "Envoy", slices.Sorted(maps.Keys(envoyWheels))
-	case kindEtcd, kindCoreDNS, kindHelm, kindPause, kindRuncw, kindNodeInit, kindEcho, kindLoad, kindOperator,
-		kindEchoImage, kindLoadImage, kindOperatorImage:
+	case kindEtcd, kindCoreDNS, kindHelm, kindPause, kindRuncw, kindNodeInit, kindEcho, kindLoad, kindOperator, kindPrometheus,
+		kindEchoImage, kindLoadImage, kindOperatorImage, kindPrometheusImage:
 		return nil
 	default:
 		return fmt.Errorf("artifact %q is unknown: use the functions of this package", a.kind)
@@ -97,6 +97,8 @@ func (w *workshop) lookup(a Artifact) recipe {
 		return w.golang.binary("coredns", nested("addons", "./coredns"))
 	case kindHelm:
 		return w.golang.binary("helm", nested("addons", "helm.sh/helm/v3/cmd/helm"))
+	case kindPrometheus:
+		return w.golang.binary("prometheus", prometheusBuild())
 	case kindPause:
 		return w.golang.binary("pause", nested("tools", "./pause"))
 	case kindRuncw:

@@ -20,6 +20,7 @@ import (
 func everything() []Artifact {
 	all := []Artifact{
 		Etcd(), CoreDNS(), HelmCLI(), Runcw(), Pause(), NodeInit(), EchoImage(), LoadImage(), OperatorImage(),
+		PrometheusImage(),
 	}
 	for _, v := range KubeVersions() {
 		all = append(all, Kube(v), Kubeadm(v))

@@ -149,8 +149,6 @@ type Metric struct {
 	// +kubebuilder:validation:MaxLength=1024
 	FailureCondition string `json:"failureCondition,omitempty"`
 	// Cadence of the measurements.
-	// +optional
-	// +kubebuilder:default={}
 	Cadence `json:",inline"`
 	// WindowSeconds is what $window stands for. Default: 60.
 	// +optional
@@ -259,8 +257,6 @@ type WebhookHook struct {
 	// Endpoint that is asked.
 	Endpoint `json:",inline"`
 	// Cadence of the questions, for hooks that are asked During.
-	// +optional
-	// +kubebuilder:default={}
 	Cadence `json:",inline"`
 }
 

@@ -102,7 +102,7 @@ const (
 
 // GatewayShift says how a gateway's traffic moves from one version to the next.
 //
-// +kubebuilder:validation:XValidation:rule="(self.type == 'HTTPRoute') == has(self.httpRoute)",message="httpRoute is required for type HTTPRoute, and for no other"
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'HTTPRoute') == has(self.httpRoute)",message="httpRoute is required for type HTTPRoute, and for no other"
 type GatewayShift struct {
 	// Type Replicas puts both versions behind the gateway's Service, in the ratio of their pods: shares of new connections in steps
 	// of one pod. Selector moves all of it at once, with the whole capacity of both versions there. HTTPRoute gives each version a Service
