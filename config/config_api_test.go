@@ -181,7 +181,7 @@ func TestOperatorMayDoNoMore(t *testing.T) {
 		{"impersonate", "", "users", "", "", "it acts as nobody else"},
 		{"escalate", rbacv1.GroupName, "clusterroles", "", "", "it grants what it holds"},
 		{"bind", rbacv1.GroupName, "clusterroles", "", "cluster-admin", "it grants what it holds"},
-		{"create", "batch", "jobs", "istio-system", "", "no chart has jobs"},
+		{"create", "batch", "cronjobs", "istio-system", "", "no chart has cron jobs, and hooks only read them"},
 		{"create", "apps", "daemonsets", "istio-system", "", "no chart of a sidecar mesh has them"},
 		{"delete", "meshwright.io", "meshinstallations", "", "", "they are the user's"},
 		{"create", "meshwright.io", "meshinstallations", "", "", "they are the user's"},
@@ -563,7 +563,8 @@ func (c *cluster) rulesOfUpgrades(t *testing.T) {
 			Type: v1alpha1.UpgradeCanary, UnsupportedKubernetes: v1alpha1.UnsupportedKubernetesRefuse,
 			AutoUpgrade: v1alpha1.AutoUpgradeNone, OnFailure: v1alpha1.OnFailureRollBack, VersionSkew: v1alpha1.VersionSkewRefuse,
 			ProgressDeadlineSeconds: 1800, RolloutHistoryLimit: 10,
-			Canary: v1alpha1.Canary{RevisionFor: v1alpha1.RevisionForVersion, RetireAfterSeconds: &day},
+			Canary:   v1alpha1.Canary{RevisionFor: v1alpha1.RevisionForVersion, RetireAfterSeconds: &day},
+			Analysis: v1alpha1.Analysis{Health: v1alpha1.Health{MinRequests: 50, FalseAlarmPermille: 10}},
 		}
 		if diff := cmp.Diff(upgrade, least.Spec.Upgrade); diff != "" {
 			t.Errorf("upgrade (-want +got):\n%s", diff)

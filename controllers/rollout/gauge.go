@@ -29,6 +29,8 @@ type Gauge struct {
 	Meter  *probe.Meter
 	// Secrets reads a Secret of the operator's namespace.
 	Secrets func(ctx context.Context, name string) (map[string][]byte, error)
+	// Istiods are the running replicas of a revision's istiod.
+	Istiods func(ctx context.Context, revision *v1alpha1.MeshRevision) ([]probe.Istiod, error)
 	Jobs    *Jobs
 	Clock   clock.WithTicker
 
@@ -49,10 +51,16 @@ type examination struct {
 	gateways []types.NamespacedName
 	results  map[string]analysis.Measurement
 	busy     map[string]bool
+	from, to *v1alpha1.MeshRevision
+	// pilots is what the istiods of both had counted when the weight was first wanted.
+	pilots *pilots
 	// looked is how far health has looked, by gate; it begins anew with the weight that is named.
 	looked map[string]analysis.Looked
 	weight string
 }
+
+// istiodEvery is how often istiods are asked.
+const istiodEvery = 5 * time.Second
 
 // How often is looked whether a gate is due, and how long one measurement may take in all.
 const (
@@ -98,7 +106,7 @@ func stepOf(p v1alpha1.RolloutProgress) int32 {
 }
 
 // ask takes what a rollout wants to have measured, and returns the last measurements of its present step.
-func (g *Gauge) ask(o *v1alpha1.MeshRollout, seen rollout.Observation) map[string]analysis.Measurement {
+func (g *Gauge) ask(o *v1alpha1.MeshRollout, from, to *v1alpha1.MeshRevision, seen rollout.Observation) map[string]analysis.Measurement {
 	g.init()
 	p := o.Status.Progress
 	due := rollout.DueGates(&o.Spec.Plan, p, seen.Gateways, g.Clock.Now())
@@ -116,7 +124,10 @@ func (g *Gauge) ask(o *v1alpha1.MeshRollout, seen rollout.Observation) map[strin
 	if known.results == nil || known.step != stepOf(p) {
 		known.results, known.busy = map[string]analysis.Measurement{}, map[string]bool{}
 	}
-	known.rollout, known.step, known.due, known.gateways = o.DeepCopy(), stepOf(p), due, nil
+	known.rollout, known.step, known.due, known.gateways, known.from, known.to = o.DeepCopy(), stepOf(p), due, nil, from, to
+	if weight := rollout.WeightSince(&o.Spec.Plan, p); known.weight != weight {
+		known.weight, known.looked, known.pilots = weight, map[string]analysis.Looked{}, nil
+	}
 	for _, gateway := range seen.Gateways {
 		if gateway.Listed {
 			known.gateways = append(known.gateways, keyOf(gateway.Name))
@@ -152,12 +163,8 @@ func keyOf(name string) types.NamespacedName {
 // all gateways.
 func (g *Gauge) health(e *examination, d rollout.Due) (analysis.Measurement, bool) {
 	plan := &e.rollout.Spec.Plan
-	weight := rollout.WeightSince(plan, e.rollout.Status.Progress)
-	if e.weight != weight {
-		e.weight, e.looked = weight, map[string]analysis.Looked{}
-	}
 	key := keyOf(d.Gateway)
-	sample, known := g.Meter.Since(key, "health "+weight)
+	sample, known := g.Meter.Since(key, "health "+e.weight)
 	whole, all := g.Meter.Since(key, traffic.Whole)
 	if !known || !all {
 		return analysis.Measurement{}, false
@@ -202,6 +209,9 @@ type errand struct {
 	step     int32
 	due      rollout.Due
 	gateways []types.NamespacedName
+	from, to *v1alpha1.MeshRevision
+	pilots   *pilots
+	weight   string
 }
 
 // errands are the measurements that are due, not under way, and of which the last one was counted.
@@ -211,11 +221,18 @@ func (g *Gauge) errands() (out []errand) {
 	defer g.mu.Unlock()
 	for _, e := range g.cases {
 		for _, d := range e.due {
-			if d.Gateway != "" || e.busy[d.Gate] || now.Before(d.At) || e.results[d.Gate].At.After(d.Last) {
+			last := e.results[d.Gate].At
+			counted := !last.After(d.Last)
+			if d.Gate == rollout.IstiodGate {
+				counted = now.Sub(last) >= istiodEvery // it is measured all the time, and not counted
+			}
+			if d.Gateway != "" || e.busy[d.Gate] || now.Before(d.At) || !counted {
 				continue
 			}
 			e.busy[d.Gate] = true
-			out = append(out, errand{rollout: e.rollout, step: e.step, due: d, gateways: slices.Clone(e.gateways)})
+			out = append(out, errand{
+				rollout: e.rollout, step: e.step, due: d, gateways: slices.Clone(e.gateways), from: e.from, to: e.to, pilots: e.pilots, weight: e.weight,
+			})
 		}
 	}
 	return out
@@ -244,6 +261,8 @@ func (g *Gauge) run(ctx context.Context, e errand) {
 func (g *Gauge) measure(ctx context.Context, e errand) *analysis.Measurement {
 	var m *analysis.Measurement
 	switch {
+	case e.due.Gate == rollout.IstiodGate:
+		m = g.istiod(ctx, e)
 	case e.due.Metric != nil:
 		m = g.metric(ctx, e)
 	case e.due.Hook.Type == v1alpha1.HookWebhook:

@@ -42,7 +42,7 @@ func (r *Reconciler) observe(ctx context.Context, o *v1alpha1.MeshRollout) (roll
 		return seen, err
 	}
 	seen.Promoted = promoted(mesh, plan, seen)
-	seen.Measured = r.Gauge.ask(o, seen)
+	seen.Measured = r.Gauge.ask(o, from, to, seen)
 	wanted := question{mesh: mesh, plan: plan, prove: seen.To.Ready && p.Proven == nil, target: to}
 	wanted.connected = rollout.Reconnects(plan, p) && (seen.To.Ready || p.Back && seen.From.Ready)
 	switch {

@@ -230,8 +230,8 @@ func (w *Witness) answer(ctx context.Context, q question) (out answers) {
 	return out
 }
 
-// istiods are the running replicas of a revision's istiod.
-func (w *Witness) istiods(ctx context.Context, r *v1alpha1.MeshRevision) ([]probe.Istiod, error) {
+// Istiods are the running replicas of a revision's istiod.
+func (w *Witness) Istiods(ctx context.Context, r *v1alpha1.MeshRevision) ([]probe.Istiod, error) {
 	pods := &unstructured.UnstructuredList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
 	err := w.Owned.List(ctx, pods, client.InNamespace(r.Spec.Namespace), client.MatchingLabels{v1alpha1.LabelRevision: r.Name, "app": "istiod"})
@@ -253,7 +253,7 @@ func (w *Witness) istiods(ctx context.Context, r *v1alpha1.MeshRevision) ([]prob
 
 // configures asks one istiod of the canary for the configuration of a proxy.
 func (w *Witness) configures(ctx context.Context, r *v1alpha1.MeshRevision) rollout.Evidence {
-	all, err := w.istiods(ctx, r)
+	all, err := w.Istiods(ctx, r)
 	switch {
 	case err != nil:
 		return rollout.Evidence{Why: err.Error()}
@@ -312,7 +312,7 @@ func (w *Witness) connected(ctx context.Context, r *v1alpha1.MeshRevision) rollo
 
 // proxies counts what is connected to the running replicas of a revision's istiod.
 func (w *Witness) proxies(ctx context.Context, r *v1alpha1.MeshRevision) (int, error) {
-	all, err := w.istiods(ctx, r)
+	all, err := w.Istiods(ctx, r)
 	if err != nil {
 		return 0, fmt.Errorf("istiod's pods can't be read: %w", err)
 	}

@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
+
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -66,7 +67,7 @@ func (e *Env) WatchGateway(ctx context.Context, key client.ObjectKey, changed fu
 		moment, err := e.LookAtGateway(ctx, key)
 		same := last
 		same.At = moment.At
-		if err == nil && !equality.Semantic.DeepEqual(moment, same) {
+		if err == nil && !reflect.DeepEqual(moment, same) {
 			changed(moment)
 			last = moment
 		}

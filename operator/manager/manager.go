@@ -298,6 +298,7 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 		Live: mgr.GetAPIReader(), Client: mgr.GetClient(), Prober: prober, Clock: clock.RealClock{}, Examples: p.index.Examples, Ready: p.index.Ready,
 		Owned: p.owned.Client,
 	}
+	gauge.Istiods = witness.Istiods
 	for _, runnable := range []crmanager.Runnable{witness, meter, gauge, notifier} {
 		if err := mgr.Add(runnable); err != nil {
 			return err

@@ -16,7 +16,6 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 )
 
 const (
@@ -47,28 +46,13 @@ const (
 //
 // Source: istio pilot/pkg/xds/ads.go (addCon, removeCon call recordXDSClients with 1 and -1); the same in 1.26 to 1.29 and 1.31.
 func (p *Prober) Connected(ctx context.Context, istiod Istiod) (int, error) {
-	e := endpoint{istiod, p.MetricsPort}
-	if _, err := e.validate(); err != nil {
-		return 0, err
-	}
-	bounded, cancel := context.WithTimeout(ctx, connectedTimeout)
-	defer cancel()
-	// Proxy stays nil: pods are not reached through one, whatever the environment says.
-	transport := &http.Transport{DisableKeepAlives: true}
-	defer transport.CloseIdleConnections()
-	response, err := get(bounded, transport, "http://"+e.address()+"/metrics")
-	if noAnswer(err) {
-		return 0, e.unreachable(ctx, e.metricsRemedy(), err)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", e, withoutAddresses(err))
-	}
-	defer func() { _ = response.Body.Close() }()
-	n, err := read(response)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", e, withoutAddresses(err))
-	}
-	return n, nil
+	n := 0
+	err := p.metrics(ctx, istiod, func(families map[string]*dto.MetricFamily) error {
+		var err error
+		n, err = connectedOf(families)
+		return err
+	})
+	return n, err
 }
 
 func (e endpoint) metricsRemedy() string {
@@ -92,19 +76,8 @@ func noAnswer(err error) bool {
 	return network || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled)
 }
 
-// read is the number of proxies in a response.
-func read(response *http.Response) (int, error) {
-	if response.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("its metrics have status %d", response.StatusCode)
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(http.MaxBytesReader(nil, response.Body, maxMetrics))
-	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return 0, fmt.Errorf("its metrics have more than %d bytes", large.Limit)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("its metrics can't be read: %w", err)
-	}
+// connectedOf is the number of proxies that are connected, in the metrics of an istiod.
+func connectedOf(families map[string]*dto.MetricFamily) (int, error) {
 	family, ok := families[connectedFamily]
 	switch {
 	case ok:

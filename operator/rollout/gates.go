@@ -15,6 +15,9 @@ import (
 // healthOf begins the names of the gates that judge the health of one gateway each.
 const healthOf = v1alpha1.HealthGate + "/"
 
+// IstiodGate is the gate that judges the health of the new version's istiod, while gateways shift.
+const IstiodGate = healthOf + "istiod"
+
 // HealthOf is the name of the gate that judges the health of a gateway, namespace/name.
 func HealthOf(gateway string) string { return healthOf + gateway }
 
@@ -44,9 +47,8 @@ func DueGates(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, gateways [
 		due := Due{Gate: name, At: now}
 		progress := progressOf(p, name)
 		due.Looks = progress.Looks
-		due.Gateway, _ = strings.CutPrefix(name, healthOf)
-		if !isHealth(name) {
-			due.Gateway = ""
+		if isHealth(name) && name != IstiodGate {
+			due.Gateway = strings.TrimPrefix(name, healthOf)
 		}
 		if progress.Last != nil {
 			due.Last = progress.Last.Time
@@ -81,11 +83,7 @@ func judging(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, gateways []
 	}
 	s := &plan.Steps[p.Step]
 	if _, shifting := weight(plan, p); shifting || s.Type == v1alpha1.StepAnalysis && slices.Contains(gatesOf(s), v1alpha1.HealthGate) {
-		for _, g := range gateways {
-			if g.Listed {
-				names = append(names, HealthOf(g.Name))
-			}
-		}
+		names = healthGates(gateways)
 	}
 	switch s.Type {
 	case v1alpha1.StepPromote:
@@ -97,6 +95,19 @@ func judging(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, gateways []
 			}
 		}
 	default:
+	}
+	return names
+}
+
+// healthGates are those of the gateways that move by weights, and of the istiod that configures them; none without gateways.
+func healthGates(gateways []Gateway) (names []string) {
+	for _, g := range gateways {
+		if g.Listed {
+			names = append(names, HealthOf(g.Name))
+		}
+	}
+	if len(names) > 0 {
+		names = append(names, IstiodGate)
 	}
 	return names
 }
@@ -245,14 +256,10 @@ func (w *walker) gates(step string, names []string) (Decision, bool) {
 func (w *walker) analyse(s *v1alpha1.RolloutStep) (Decision, bool) {
 	var names []string
 	for _, name := range gatesOf(s) {
-		if name != v1alpha1.HealthGate {
+		if name == v1alpha1.HealthGate {
+			names = append(names, healthGates(w.seen.Gateways)...)
+		} else {
 			names = append(names, name)
-			continue
-		}
-		for _, g := range w.seen.Gateways {
-			if g.Listed {
-				names = append(names, HealthOf(g.Name))
-			}
 		}
 	}
 	if len(names) == 0 {

@@ -105,12 +105,16 @@ func TestShiftOf(t *testing.T) {
 	m.Spec.DataPlane.Waves = m.Spec.DataPlane.Waves[:1]
 	plan := NewPlan(m, old, newer, nil) // early, quarter, half, rest, promote
 	now := &metav1.Time{Time: time.Unix(1000, 0)}
-	at := func(step int32) v1alpha1.RolloutProgress { return v1alpha1.RolloutProgress{Step: step, Proven: now, Opened: now} }
+	at := func(step int32) v1alpha1.RolloutProgress {
+		return v1alpha1.RolloutProgress{Step: step, Proven: now, Opened: now}
+	}
 	closed := at(2)
 	closed.Opened = nil
 	back := at(2)
 	back.Back = true
-	forth := func(weight int32, wanted bool) Shift { return Shift{Old: "1-28-2", New: "1-29-1", Weight: weight, Wanted: wanted} }
+	forth := func(weight int32, wanted bool) Shift {
+		return Shift{Old: "1-28-2", New: "1-29-1", Weight: weight, Wanted: wanted}
+	}
 	final := forth(100, true)
 	final.Final = true
 	tests := []struct {
@@ -153,8 +157,8 @@ func TestHealthIsKeptWhenItChanges(t *testing.T) {
 	}
 	stamp := metav1.NewTime(now)
 	first := Decide(&spec, v1alpha1.RolloutProgress{Proven: &stamp, Entered: &stamp, Opened: &stamp}, seen, now)
-	if got := first.Progress.Gates; len(got) != 1 || got[0].State != v1alpha1.GatePassed || got[0].Looks != 1 {
-		t.Fatalf("gates %+v, want health passed with one look", got)
+	if got := progressOf(first.Progress, HealthOf("g/g")); got.State != v1alpha1.GatePassed || got.Looks != 1 {
+		t.Fatalf("gate %+v, want it passed with one look", got)
 	}
 	later := now.Add(10 * time.Second)
 	seen.Measured = map[string]analysis.Measurement{HealthOf("g/g"): {Outcome: analysis.Success, At: later, Note: "no difference", Looks: 1}}
