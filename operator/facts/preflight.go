@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/validate"
 )
 
@@ -85,6 +86,9 @@ func extensions(
 	}, func(list *unstructured.UnstructuredList) {
 		for i := range list.Items {
 			item := &list.Items[i]
+			if item.GetLabels()[v1alpha1.LabelMesh] != "" {
+				continue // ours, and made for every version
+			}
 			spec, _, _ := unstructured.NestedFieldNoCopy(item.Object, "spec")
 			written, _ := spec.(map[string]any)
 			out = append(out, validate.Extension{

@@ -315,6 +315,9 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version,
 			Meter: meter, Read: counted, Clock: clock.RealClock{},
 		},
+		&gateway.Classed{
+			Client: mgr.GetClient(), Owned: p.owned, Mapper: mgr.GetRESTMapper(), Recorder: mgr.GetEventRecorder("meshwright"),
+		},
 		&controllerdataplane.Reconciler{Client: mgr.GetClient(), Namespace: p.namespace},
 		&controllerdataplane.Restarter{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Index: p.index, Changed: p.restarted,
