@@ -291,6 +291,7 @@ func (r *Reconciler) measure(s *scope, w world, d traffic.Decision, failing stri
 	status.Shift = next
 	wanted, measured := map[string]int32{s.old: 100 - s.weight, s.want.New: s.weight}, map[string]float64{}
 	if share.Known {
+		next.Measured = traffic.Percent(share.Percent)
 		measured[s.old], measured[s.want.New] = 100-share.Percent, share.Percent
 	}
 	metrics.Shares(s.gateway.Namespace, s.gateway.Name, wanted, measured)
@@ -326,7 +327,7 @@ func (r *Reconciler) calm(s *scope) {
 		}
 		return
 	}
-	next.Counted, next.Message, next.Streams = last.Counted, last.Message, last.Streams
+	next.Counted, next.Message, next.Measured, next.Streams = last.Counted, last.Message, last.Measured, last.Streams
 	for i := range s.gateway.Status.Versions {
 		for _, before := range s.before.Status.Versions {
 			if v := &s.gateway.Status.Versions[i]; v.Revision == before.Revision {

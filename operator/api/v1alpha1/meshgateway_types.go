@@ -15,6 +15,9 @@ import (
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,shortName=meshgw,categories=meshwright
 // +kubebuilder:printcolumn:name="Mesh",type=string,JSONPath=`.spec.mesh`
+// +kubebuilder:printcolumn:name="Weight",type=integer,JSONPath=`.status.shift.weight`
+// +kubebuilder:printcolumn:name="Measured",type=string,JSONPath=`.status.shift.measured`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.shift.state`
 // +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.versions[0].revision`
 // +kubebuilder:printcolumn:name="Replicas",type=string,JSONPath=`.status.summary`
 // +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.status.addresses[0]`
@@ -261,6 +264,9 @@ type ShiftStatus struct {
 	To   string `json:"to"`
 	// Weight is the percent that To is to have.
 	Weight int32 `json:"weight"`
+	// Measured is the share of To that was measured, as "9.6%"; empty while that is not known.
+	// +optional
+	Measured string `json:"measured,omitempty"`
 	// Since is when this weight was wanted first.
 	Since metav1.Time `json:"since"`
 	// State: Progressing, Measuring, Reached or Inconclusive.
