@@ -13,6 +13,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -266,7 +267,13 @@ func gatewayIntent(mesh string, entry v1alpha1.Gateway) (*unstructured.Unstructu
 	if err != nil {
 		return nil, fmt.Errorf("values of gateway %s/%s: %w", entry.Namespace, entry.Name, err)
 	}
-	intent := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"mesh": mesh, "values": values}}}
+	shift, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&entry.Shift)
+	if err != nil {
+		return nil, fmt.Errorf("shift of gateway %s/%s: %w", entry.Namespace, entry.Name, err)
+	}
+	intent := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
+		"mesh": mesh, "values": values, "versionPolicy": string(entry.VersionPolicy), "shift": shift, "adoption": string(entry.Adoption),
+	}}}
 	intent.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("MeshGateway"))
 	intent.SetName(entry.Name)
 	intent.SetNamespace(entry.Namespace)

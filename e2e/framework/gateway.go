@@ -126,11 +126,12 @@ type GatewayShare struct {
 	// State and Message of the shift.
 	State   v1alpha1.ShiftState
 	Message string
-	// Took is how long that weight was wanted until then.
+	// Took is how long that weight was wanted until it was reached; 0 when it was not.
 	Took time.Duration
 }
 
-// SharesOf are the weights that a revision was to have one after the other, and what was measured last of each.
+// SharesOf are the weights that a revision was to have one after the other, and what was measured last of each while it was reached, or at
+// all when it was not.
 func SharesOf(moments []GatewayMoment, revision string) (out []GatewayShare) {
 	var since time.Time
 	for _, m := range moments {
@@ -141,8 +142,14 @@ func SharesOf(moments []GatewayMoment, revision string) (out []GatewayShare) {
 			since = m.At
 			out = append(out, GatewayShare{Weight: m.Shift.Weight, Measured: math.NaN()})
 		}
-		last := &out[len(out)-1]
-		last.State, last.Message, last.Took = m.Shift.State, m.Shift.Message, m.At.Sub(since)
+		last, reached := &out[len(out)-1], m.Shift.State == v1alpha1.ShiftReached
+		if last.State == v1alpha1.ShiftReached && !reached {
+			continue
+		}
+		if last.State != v1alpha1.ShiftReached && reached {
+			last.Took = m.At.Sub(since)
+		}
+		last.State, last.Message = m.Shift.State, m.Shift.Message
 		for _, v := range m.Versions {
 			if v.Revision == revision && v.Measured != "" {
 				last.Measured = percent(v.Measured)

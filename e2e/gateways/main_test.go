@@ -75,13 +75,15 @@ func begin(t *testing.T, change func(*v1alpha1.MeshInstallation)) {
 	}
 }
 
-// weights are steps that give the new version so many percent of the traffic, one after the other.
+// weights are steps that give the new version so many percent of the traffic, one after the other. None and all are reached at once, by where
+// traffic is pointed: these last for as long as it takes until a status says what was measured.
 func weights(percents ...int32) (steps []v1alpha1.Step) {
 	for _, percent := range percents {
-		steps = append(steps, v1alpha1.Step{
-			Name: fmt.Sprintf("ingress-%d", percent), Type: v1alpha1.StepGatewayWeight,
-			GatewayWeight: &v1alpha1.GatewayWeightStep{Percent: percent},
-		})
+		weight := &v1alpha1.GatewayWeightStep{Percent: percent}
+		if percent == 0 || percent == 100 {
+			weight.BakeSeconds = 12
+		}
+		steps = append(steps, v1alpha1.Step{Name: fmt.Sprintf("ingress-%d", percent), Type: v1alpha1.StepGatewayWeight, GatewayWeight: weight})
 	}
 	return steps
 }
