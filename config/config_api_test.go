@@ -182,6 +182,15 @@ func TestOperatorMayDoNoMore(t *testing.T) {
 		{"escalate", rbacv1.GroupName, "clusterroles", "", "", "it grants what it holds"},
 		{"bind", rbacv1.GroupName, "clusterroles", "", "cluster-admin", "it grants what it holds"},
 		{"create", "batch", "cronjobs", "istio-system", "", "no chart has cron jobs, and hooks only read them"},
+		{"list", "batch", "cronjobs", "istio-system", "", "the template of a gate is read by its name"},
+		{"delete", "batch", "jobs", "istio-system", "", "what ran for a gate is left to be looked at"},
+		{"patch", "batch", "jobs", "istio-system", "", "a gate's job is made once"},
+		{"create", "gateway.networking.k8s.io", "gateways", "team", "", "outer Gateways are the user's"},
+		{"delete", "gateway.networking.k8s.io", "gateways", "team", "", "outer Gateways are the user's"},
+		{"create", "gateway.networking.k8s.io", "grpcroutes", "team", "", "a gateway shifts by an HTTPRoute"},
+		{"create", "gateway.networking.k8s.io", "referencegrants", "team", "", "who may refer to what is the user's"},
+		{"update", "networking.istio.io", "envoyfilters", "team", "", "the operator applies"},
+		{"create", "extensions.istio.io", "wasmplugins", "team", "", "plugins are the user's"},
 		{"create", "apps", "daemonsets", "istio-system", "", "no chart of a sidecar mesh has them"},
 		{"delete", "meshwright.io", "meshinstallations", "", "", "they are the user's"},
 		{"create", "meshwright.io", "meshinstallations", "", "", "they are the user's"},
@@ -210,6 +219,40 @@ func TestOperatorMayDoNoMore(t *testing.T) {
 	}
 	if err := operator.Create(t.Context(), admin); !apierrors.IsForbidden(err) {
 		t.Errorf("binding itself to cluster-admin: %v, want Forbidden", err)
+	}
+}
+
+// TestOperatorMayShiftAndJudge tries the rights that gateways and gates need besides those for what the charts contain.
+func TestOperatorMayShiftAndJudge(t *testing.T) {
+	c := start(t)
+	c.install(t, "rbac")
+	operator := c.operator(t)
+	awaitRights(t, operator)
+	const routes, filters, gatewayAPI = "httproutes", "envoyfilters", "gateway.networking.k8s.io"
+	for _, tc := range []struct{ verb, group, resource, namespace, name, reason string }{
+		{"patch", gatewayAPI, routes, "team", "ingress", "a gateway shifts by a route"},
+		{"create", gatewayAPI, routes, "team", "", "server-side apply creates what is not there"},
+		{"watch", gatewayAPI, routes, "", "", "what is changed in it is forced back"},
+		{"delete", gatewayAPI, routes, "team", "ingress", "it goes with the gateway"},
+		{"patch", gatewayAPI, "gateways", "team", "edge", "a Gateway of the mesh gets the label of its revision"},
+		{"watch", gatewayAPI, "gateways", "", "", "one gets the mesh's label at any time"},
+		{"create", "networking.istio.io", filters, "team", "", "connections have a maximum age"},
+		{"patch", "networking.istio.io", filters, "team", "ingress-connection-age", "connections have another maximum age"},
+		{"delete", "networking.istio.io", filters, "team", "ingress-connection-age", "connections have none any more"},
+		{"patch", "autoscaling", "horizontalpodautoscalers", "team", "ingress-1-29-1", "each version of a gateway has one"},
+		{"delete", "apps", "deployments", "team", "ingress", "an adopted Deployment goes when a version of ours has replaced it"},
+		{"get", "batch", "cronjobs", "team", "check", "it is the template of a gate"},
+		{"create", "batch", "jobs", "team", "", "a gate runs it"},
+		{"get", "batch", "jobs", "team", "check-1", "a gate waits for it"},
+		{"get", "", "secrets", operatorNamespace, "prometheus", "a server that judges wants a token"},
+	} {
+		allowed, err := may(t.Context(), operator, tc.verb, tc.group, tc.resource, tc.namespace, tc.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !allowed {
+			t.Errorf("may not %s %s/%s %s: %s", tc.verb, tc.group, tc.resource, tc.name, tc.reason)
+		}
 	}
 }
 

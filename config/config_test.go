@@ -86,6 +86,56 @@ func TestOneWildcard(t *testing.T) {
 	}
 }
 
+// TestRightsBesideTheCharts says what the operator may do with kinds that no chart contains: what gateways and gates need, and no more.
+func TestRightsBesideTheCharts(t *testing.T) {
+	var role rbacv1.ClusterRole
+	object := find(t, build(t, "rbac"), "ClusterRole", "meshwright")
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, rule := range role.Rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				got[resource+"."+group] = append(got[resource+"."+group], rule.Verbs...)
+			}
+		}
+	}
+	for resource, want := range map[string]struct {
+		reason string
+		verbs  []string
+	}{
+		"httproutes.gateway.networking.k8s.io": {"a gateway that shifts by a route has one", []string{"get", "list", "watch", "create", "patch", "delete"}},
+		"gateways.gateway.networking.k8s.io":   {"they get the label of their revision, and are their owners'", []string{"get", "list", "watch", "patch"}},
+		"envoyfilters.networking.istio.io":     {"the age of connections is one, and those of others are findings", []string{"get", "list", "watch", "create", "patch", "delete"}},
+		"wasmplugins.extensions.istio.io":      {"they are findings", []string{"list"}},
+		"cronjobs.batch":                       {"they are templates of gates", []string{"get"}},
+		"jobs.batch":                           {"gates are made from them, and read once more until they end", []string{"get", "create"}},
+	} {
+		if diff := cmp.Diff(want.verbs, got[resource]); diff != "" {
+			t.Errorf("%s: %s (-want +got):\n%s", resource, want.reason, diff)
+		}
+	}
+}
+
+// TestSecretsOfItsOwnNamespace says that Secrets which hold tokens are read beside the operator only.
+func TestSecretsOfItsOwnNamespace(t *testing.T) {
+	for _, o := range build(t, "rbac") {
+		if o.GetKind() != "Role" && o.GetName() != "meshwright" {
+			continue // istiod's own rights
+		}
+		var role rbacv1.ClusterRole
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &role); err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range role.Rules {
+			if slices.Contains(rule.Resources, "secrets") && slices.Contains(rule.Verbs, "get") && (o.GetKind() != "Role" || o.GetNamespace() != "meshwright-system") {
+				t.Errorf("%s %s may read Secrets %v elsewhere", o.GetKind(), o.GetName(), rule.ResourceNames)
+			}
+		}
+	}
+}
+
 // TestPolicyAllowsTeamsTheSameValues compares the list in the policy with that of operator/validate.
 func TestPolicyAllowsTeamsTheSameValues(t *testing.T) {
 	policy := find(t, build(t, "policy"), "ValidatingAdmissionPolicy", "meshwright-gateway")

@@ -19,22 +19,22 @@ import (
 type gateway struct{ Dependencies }
 
 func (w *gateway) ValidateCreate(ctx context.Context, g *v1alpha1.MeshGateway) (admission.Warnings, error) {
-	return w.validate(ctx, g)
+	return w.validate(ctx, g, validate.OutsideOfGateway(g))
 }
 
-func (w *gateway) ValidateUpdate(ctx context.Context, _, g *v1alpha1.MeshGateway) (admission.Warnings, error) {
+func (w *gateway) ValidateUpdate(ctx context.Context, before, g *v1alpha1.MeshGateway) (admission.Warnings, error) {
 	if g.DeletionTimestamp != nil {
 		return nil, nil // nothing may keep the finalizer from going
 	}
-	return w.validate(ctx, g)
+	return w.validate(ctx, g, validate.OutsideOfGateway(g).Without(validate.OutsideOfGateway(before)))
 }
 
 func (w *gateway) ValidateDelete(context.Context, *v1alpha1.MeshGateway) (admission.Warnings, error) {
 	return nil, nil
 }
 
-func (w *gateway) validate(ctx context.Context, g *v1alpha1.MeshGateway) (admission.Warnings, error) {
-	errs, warnings, err := w.judge(ctx, g.Spec.Mesh, func(reader client.Reader, known validate.Facts) (field.ErrorList, []string, error) {
+func (w *gateway) validate(ctx context.Context, g *v1alpha1.MeshGateway, named validate.Outside) (admission.Warnings, error) {
+	errs, warnings, err := w.judge(ctx, g.Spec.Mesh, named, func(reader client.Reader, known validate.Facts) (field.ErrorList, []string, error) {
 		mesh := &v1alpha1.MeshInstallation{}
 		if err := reader.Get(ctx, client.ObjectKey{Name: g.Spec.Mesh}, mesh); apierrors.IsNotFound(err) {
 			mesh = nil

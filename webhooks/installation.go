@@ -23,18 +23,18 @@ import (
 type installation struct{ Dependencies }
 
 func (w *installation) ValidateCreate(ctx context.Context, m *v1alpha1.MeshInstallation) (admission.Warnings, error) {
-	return w.validate(ctx, m)
+	return w.validate(ctx, m, validate.OutsideOf(m))
 }
 
-func (w *installation) ValidateUpdate(ctx context.Context, _, m *v1alpha1.MeshInstallation) (admission.Warnings, error) {
+func (w *installation) ValidateUpdate(ctx context.Context, before, m *v1alpha1.MeshInstallation) (admission.Warnings, error) {
 	if m.DeletionTimestamp != nil {
 		return nil, nil // nothing may keep the finalizer from going
 	}
-	return w.validate(ctx, m)
+	return w.validate(ctx, m, validate.OutsideOf(m).Without(validate.OutsideOf(before)))
 }
 
-func (w *installation) validate(ctx context.Context, m *v1alpha1.MeshInstallation) (admission.Warnings, error) {
-	errs, warnings, err := w.judge(ctx, m.Name, func(_ client.Reader, known validate.Facts) (field.ErrorList, []string, error) {
+func (w *installation) validate(ctx context.Context, m *v1alpha1.MeshInstallation, named validate.Outside) (admission.Warnings, error) {
+	errs, warnings, err := w.judge(ctx, m.Name, named, func(_ client.Reader, known validate.Facts) (field.ErrorList, []string, error) {
 		errs, warnings := validate.Installation(m, known)
 		return errs, warnings, nil
 	})

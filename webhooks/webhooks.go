@@ -29,10 +29,10 @@ type Dependencies struct {
 	Index        *dataplane.Index
 }
 
-// judge applies rules to what the caches know of a mesh. Before anything is refused, the API server itself is asked: what was
-// removed a moment ago must not stand in the way.
+// judge applies rules to what the caches know of a mesh, and to what there is of what was named anew outside of it. Before anything is
+// refused, the API server itself is asked: what was removed a moment ago must not stand in the way.
 func (d Dependencies) judge(
-	ctx context.Context, mesh string, rules func(client.Reader, validate.Facts) (field.ErrorList, []string, error),
+	ctx context.Context, mesh string, named validate.Outside, rules func(client.Reader, validate.Facts) (field.ErrorList, []string, error),
 ) (errs field.ErrorList, warnings admission.Warnings, err error) {
 	for _, reader := range []client.Reader{d.Reader, d.Live} {
 		known, err := d.Facts.Gather(ctx, reader, mesh)
@@ -40,6 +40,9 @@ func (d Dependencies) judge(
 			return nil, nil, err
 		}
 		known.KnownValues = d.Facts.KnownValues(ctx)
+		if err := d.Facts.Outside(ctx, d.Live, named, &known); err != nil {
+			return nil, nil, err
+		}
 		if errs, warnings, err = rules(reader, known); err != nil || len(errs) == 0 {
 			return nil, warnings, err
 		}

@@ -214,7 +214,11 @@ func trace(ctx context.Context, env *framework.Env) (stop func()) {
 	tracing, cancel := context.WithCancel(ctx)
 	var traces sync.WaitGroup
 	traces.Go(func() { env.Trace(tracing, "default-1", os.Stdout) })
-	traces.Go(func() { env.TraceGateway(tracing, ingress, os.Stdout) })
+	traces.Go(func() {
+		if err := env.TraceGateway(tracing, ingress, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	})
 	return func() {
 		cancel()
 		traces.Wait()

@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"reflect"
 	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -40,49 +41,87 @@ func (e *Env) Gateway(ctx context.Context, key client.ObjectKey) (*v1alpha1.Mesh
 
 // LookAtGateway says how a gateway is now.
 func (e *Env) LookAtGateway(ctx context.Context, key client.ObjectKey) (GatewayMoment, error) {
-	out := GatewayMoment{}
 	gateway, err := e.Gateway(ctx, key)
 	if err != nil {
-		return out, err
+		return GatewayMoment{}, err
 	}
-	var service corev1.Service
-	if err := e.Client.Get(ctx, key, &service); err != nil {
-		return out, err
+	service := &corev1.Service{}
+	if err := e.Client.Get(ctx, key, service); err != nil {
+		return GatewayMoment{}, err
 	}
-	out.At, out.Versions, out.Shift = time.Now(), gateway.Status.Versions, gateway.Status.Shift
-	out.Points = service.Spec.Selector[v1alpha1.IstioRevision]
+	return momentOf(gateway, service), nil
+}
+
+func momentOf(gateway *v1alpha1.MeshGateway, service *corev1.Service) GatewayMoment {
 	ports := make([]string, 0, len(service.Spec.Ports))
 	for _, port := range service.Spec.Ports {
 		ports = append(ports, fmt.Sprintf("%s:%d", port.Name, port.NodePort))
 	}
-	out.Address = service.Spec.ClusterIP + " " + strings.Join(ports, " ")
-	return out, nil
+	return GatewayMoment{
+		At: time.Now(), Versions: gateway.Status.Versions, Shift: gateway.Status.Shift,
+		Points:  service.Spec.Selector[v1alpha1.IstioRevision],
+		Address: service.Spec.ClusterIP + " " + strings.Join(ports, " "),
+	}
 }
 
-// WatchGateway calls a function with each change of a gateway until the context ends, first with how it is.
-func (e *Env) WatchGateway(ctx context.Context, key client.ObjectKey, changed func(GatewayMoment)) {
-	ticker := time.NewTicker(Poll)
-	defer ticker.Stop()
+// same says whether two moments differ in nothing but the time.
+func (m GatewayMoment) same(other GatewayMoment) bool {
+	return m.Points == other.Points && m.Address == other.Address &&
+		equality.Semantic.DeepEqual(m.Versions, other.Versions) && equality.Semantic.DeepEqual(m.Shift, other.Shift)
+}
+
+// WatchGateway calls a function with each change of a gateway until the context ends, first with how it is. It watches: a share that is
+// reached is in the status for some milliseconds only, when the next step follows.
+func (e *Env) WatchGateway(ctx context.Context, key client.ObjectKey, changed func(GatewayMoment)) error {
+	c, err := client.NewWithWatch(e.Config, client.Options{Scheme: e.Client.Scheme(), Mapper: e.Client.RESTMapper()})
+	if err != nil {
+		return err
+	}
+	one := []client.ListOption{client.InNamespace(key.Namespace), client.MatchingFields{"metadata.name": key.Name}}
+	gateways, err := c.Watch(ctx, &v1alpha1.MeshGatewayList{}, one...)
+	if err != nil {
+		return err
+	}
+	defer gateways.Stop()
+	services, err := c.Watch(ctx, &corev1.ServiceList{}, one...)
+	if err != nil {
+		return err
+	}
+	defer services.Stop()
+	var gateway *v1alpha1.MeshGateway
+	var service *corev1.Service
 	for last := (GatewayMoment{}); ; {
-		moment, err := e.LookAtGateway(ctx, key)
-		same := last
-		same.At = moment.At
-		if err == nil && !reflect.DeepEqual(moment, same) {
+		var event watch.Event
+		var open bool
+		select {
+		case event, open = <-gateways.ResultChan():
+		case event, open = <-services.ResultChan():
+		}
+		switch o := event.Object.(type) {
+		case *v1alpha1.MeshGateway:
+			gateway = o
+		case *corev1.Service:
+			service = o
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !open || event.Type == watch.Error:
+			return fmt.Errorf("watching gateway %s: %v", key, event.Object)
+		case gateway == nil || service == nil:
+			continue
+		}
+		if moment := momentOf(gateway, service); !moment.same(last) {
 			changed(moment)
 			last = moment
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
 		}
 	}
 }
 
 // TraceGateway writes the wanted and the measured share of a gateway's versions, as they change, until the context ends.
-func (e *Env) TraceGateway(ctx context.Context, key client.ObjectKey, out io.Writer) {
+func (e *Env) TraceGateway(ctx context.Context, key client.ObjectKey, out io.Writer) error {
 	start, last := time.Now(), ""
-	e.WatchGateway(ctx, key, func(m GatewayMoment) {
+	return e.WatchGateway(ctx, key, func(m GatewayMoment) {
 		if line := m.String(); line != last {
 			fmt.Fprintf(out, "t+%-8s %-14s %-16s %s\n", m.At.Sub(start).Round(time.Second), "Traffic", key.Name, line)
 			last = line

@@ -64,6 +64,10 @@ func TestGatewayMoment(t *testing.T) {
 	if diff := cmp.Diff(want, m.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	later, moved := moment(9, 25, "24.6%", v1alpha1.ShiftReached), moment(1, 25, "24.7%", v1alpha1.ShiftReached)
+	if !m.same(later) || m.same(moved) || m.same(GatewayMoment{}) {
+		t.Error("time alone is no change, and each other thing is")
+	}
 	if m.Weight("1-29-1") != 25 || m.Weight("1-31-0") != -1 {
 		t.Errorf("weights: got %d, and %d for a version that is not there", m.Weight("1-29-1"), m.Weight("1-31-0"))
 	}

@@ -40,6 +40,11 @@ func (e *Env) InstallGatewayAPI(t *testing.T) {
 				t.Errorf("removing %s: %v", o.GetName(), err)
 			}
 		}
+		for _, o := range objects {
+			if err := e.WaitGone(context.Background(), o.DeepCopy()); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 	for _, o := range objects {
 		if err := e.apply(t.Context(), o.DeepCopy()); err != nil {

@@ -24,7 +24,7 @@ const (
 	FailsRequests Misbehaviour = "fails-requests"
 	// Slow answers each request 300 ms later.
 	Slow Misbehaviour = "slow"
-	// NeverReady rejects its listeners, so that a pod that starts is never ready.
+	// NeverReady waits for configuration that never comes before it listens, so that a pod that starts is never ready. It rejects nothing.
 	NeverReady Misbehaviour = "never-ready"
 	// Rejects rejects its routes: a pod that serves goes on with those it has, and one that starts is ready and knows none.
 	Rejects Misbehaviour = "rejects"
@@ -45,15 +45,17 @@ const insertFilter = `
     listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}
   patch:
     operation: INSERT_FIRST
-    value: {name: misbehaviour, typed_config: %s}`
+    value: {name: misbehaviour, %s}`
 
 // patches of the proxies.
 var patches = map[Misbehaviour]string{
-	FailsRequests: fmt.Sprintf(insertFilter, fmt.Sprintf(`{"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault,
+	FailsRequests: fmt.Sprintf(insertFilter, fmt.Sprintf(`typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault,
       abort: {http_status: 503, percentage: {numerator: %d}}}`, FailingPercent)),
-	Slow: fmt.Sprintf(insertFilter, `{"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault,
+	Slow: fmt.Sprintf(insertFilter, `typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault,
       delay: {fixed_delay: 0.3s, percentage: {numerator: 100}}}`),
-	NeverReady: fmt.Sprintf(insertFilter, noSuchFilter),
+	NeverReady: fmt.Sprintf(insertFilter, `config_discovery: {
+      config_source: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 0s},
+      type_urls: [type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault]}`),
 	Rejects: fmt.Sprintf(`
 - applyTo: VIRTUAL_HOST
   match: {context: GATEWAY}

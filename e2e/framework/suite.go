@@ -155,14 +155,10 @@ func (e *Env) WaitGone(ctx context.Context, o client.Object) error {
 // does as best it can.
 const atOnce = 1
 
-// RemoveNamespaces deletes namespaces that an earlier run may have left, and waits until they are gone.
+// RemoveNamespaces deletes namespaces that an earlier run may have left, all at a time, and waits until they are gone.
 func (e *Env) RemoveNamespaces(ctx context.Context, names ...string) error {
 	for _, name := range names {
-		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		if err := e.Client.Delete(ctx, ns); err != nil {
-			if apierrors.IsNotFound(err) {
-				continue
-			}
+		if err := e.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); client.IgnoreNotFound(err) != nil {
 			return err
 		}
 		// Nobody sends requests to its pods any more: they need not leave gracefully.
@@ -170,7 +166,9 @@ func (e *Env) RemoveNamespaces(ctx context.Context, names ...string) error {
 		if client.IgnoreNotFound(err) != nil {
 			return err
 		}
-		if err := e.WaitGone(ctx, ns); err != nil {
+	}
+	for _, name := range names {
+		if err := e.WaitGone(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			return err
 		}
 	}
@@ -180,17 +178,25 @@ func (e *Env) RemoveNamespaces(ctx context.Context, names ...string) error {
 // TemporaryNamespace creates a namespace, anew when an interrupted run left it, and deletes it when the test ends.
 func (e *Env) TemporaryNamespace(t *testing.T, name string, labels map[string]string) {
 	t.Helper()
-	if err := e.RemoveNamespaces(t.Context(), name); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Namespace(t.Context(), name, labels); err != nil {
+	e.TemporaryNamespaces(t, labels, name)
+}
+
+// TemporaryNamespaces creates namespaces as TemporaryNamespace does. Many go as fast as one.
+func (e *Env) TemporaryNamespaces(t *testing.T, labels map[string]string, names ...string) {
+	t.Helper()
+	if err := e.RemoveNamespaces(t.Context(), names...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := e.RemoveNamespaces(context.Background(), name); err != nil {
-			t.Errorf("deleting namespace %s: %v", name, err)
+		if err := e.RemoveNamespaces(context.Background(), names...); err != nil {
+			t.Errorf("deleting namespaces %v: %v", names, err)
 		}
 	})
+	for _, name := range names {
+		if err := e.Namespace(t.Context(), name, labels); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Owned lists the objects of a mesh, by the label that each of them carries, sorted. Pods and what Kubernetes derives

@@ -33,6 +33,13 @@ func TestHPA(t *testing.T) {
 		m.Spec.Gateways[0].Values = framework.Values(values)
 		m.Spec.Upgrade.Canary.Steps = append(weights(50), v1alpha1.Step{Name: "go", Type: v1alpha1.StepPause})
 	})
+	// The chart says nothing of the size: it begins with one pod, until the autoscaler looks for the first time.
+	if err := env.WaitFor(t.Context(), "the autoscaler's least number of pods", func(ctx context.Context) (bool, string, error) {
+		gateway, err := env.Gateway(ctx, ingress)
+		return err == nil && gateway.Status.Summary == "2/2", gateway.Status.Summary, err
+	}); err != nil {
+		t.Fatal(err)
+	}
 	before := settings(t)
 	if before.Scaler.MaxReplicas != 6 || before.Template.Annotations["example.com/team"] != "edge" {
 		t.Fatalf("the values are not there: %+v", before)

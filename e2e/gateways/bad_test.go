@@ -32,7 +32,7 @@ const (
 // rollout goes back by itself.
 func TestBadVersions(t *testing.T) {
 	begin(t, func(m *v1alpha1.MeshInstallation) {
-		m.Spec.Upgrade.ProgressDeadlineSeconds = 30
+		m.Spec.Upgrade.ProgressDeadlineSeconds = 20
 		m.Spec.Upgrade.Canary.Steps = weights(badShare, 100)
 		m.Spec.Upgrade.Canary.Steps[0].GatewayWeight.BakeSeconds = 90 // it is found out before that
 	})
@@ -53,7 +53,7 @@ func TestBadVersions(t *testing.T) {
 			failures: []string{v1alpha1.ReasonGateFailed},
 		},
 		{
-			name: "never ready", reason: "its listeners are rejected, so that it gets no traffic at all", how: framework.NeverReady,
+			name: "never ready", reason: "it waits for something before it listens, and gets no traffic at all", how: framework.NeverReady,
 			failures: []string{v1alpha1.ReasonGatewayFailed, v1alpha1.ReasonDeadlineExceeded},
 		},
 		{
@@ -87,7 +87,7 @@ func TestBadVersions(t *testing.T) {
 			t.Logf("%s: %s", o.Status.Progress.FailureReason, o.Status.Progress.Failure)
 			seen := moments()
 			unmoved(t, seen)
-			back(t, rollout, tc.how, seen, result)
+			back(t, o, tc.how, seen, result)
 			setVersion(t, framework.Istio128)
 			if _, err := env.WaitReady(t.Context(), "default"); err != nil {
 				t.Fatal(err)
@@ -109,9 +109,9 @@ func served(t *testing.T) {
 
 // back says how long it took until all traffic was at the old version again, and whether no more requests failed than the share of the bad
 // one allowed until then.
-func back(t *testing.T, rollout string, how framework.Misbehaviour, moments []framework.GatewayMoment, result framework.TrafficResult) {
+func back(t *testing.T, o *v1alpha1.MeshRollout, how framework.Misbehaviour, moments []framework.GatewayMoment, result framework.TrafficResult) {
 	t.Helper()
-	decided := decidedBack(t, rollout)
+	decided := decidedBack(t, o)
 	sent, failed := result.Requests()
 	if how != framework.FailsRequests {
 		if failed > 0 {
@@ -155,18 +155,18 @@ func back(t *testing.T, rollout string, how framework.Misbehaviour, moments []fr
 }
 
 // decidedBack is when a rollout decided to go back.
-func decidedBack(t *testing.T, rollout string) time.Time {
+func decidedBack(t *testing.T, o *v1alpha1.MeshRollout) time.Time {
 	t.Helper()
-	events, err := env.RolloutEvents(t.Context(), rollout)
+	events, err := env.RolloutEvents(t.Context(), o.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, event := range events {
-		if event.Action == string(v1alpha1.ActRollBack) {
+		if event.Regarding.UID == o.UID && event.Action == string(v1alpha1.ActRollBack) {
 			return event.EventTime.Time
 		}
 	}
-	t.Fatalf("none of %d events of %s says that it goes back", len(events), rollout)
+	t.Fatalf("none of %d events of %s says that it goes back", len(events), o.Name)
 	return time.Time{}
 }
 

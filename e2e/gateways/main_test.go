@@ -53,7 +53,7 @@ func begin(t *testing.T, change func(*v1alpha1.MeshInstallation)) {
 	values["replicaCount"] = 3
 	values["service"] = map[string]any{"type": "NodePort"} // so that there are node ports to keep
 	gateway := v1alpha1.Gateway{Namespace: ingress.Namespace, Name: ingress.Name, Values: framework.Values(values)}
-	gateway.Shift.DrainSeconds = 10
+	gateway.Shift.DrainSeconds = 5
 	mesh := framework.Mesh("default", framework.Istio128)
 	mesh.Spec.Gateways = []v1alpha1.Gateway{gateway}
 	mesh.Spec.Upgrade.Canary.RetireAfterSeconds = new(int32(0))
@@ -61,8 +61,7 @@ func begin(t *testing.T, change func(*v1alpha1.MeshInstallation)) {
 		change(mesh)
 	}
 	env.Install(t, mesh)
-	env.TemporaryNamespace(t, cart.Namespace, nil)
-	env.TemporaryNamespace(t, "clients", nil)
+	env.TemporaryNamespaces(t, nil, cart.Namespace, "clients")
 	for _, err := range []error{
 		env.Deploy(t.Context(), cart),
 		env.Expose(t.Context(), ingress, cart),
@@ -102,13 +101,16 @@ func observed(t *testing.T, rollout string) (stop func() []framework.GatewayMome
 	var moments []framework.GatewayMoment
 	go func() {
 		defer close(watched)
-		env.WatchGateway(ctx, ingress, func(m framework.GatewayMoment) {
+		err := env.WatchGateway(ctx, ingress, func(m framework.GatewayMoment) {
 			moments = append(moments, m)
 			if line := m.String(); line != last {
 				fmt.Fprintf(t.Output(), "t+%-8s %s\n", m.At.Sub(start).Round(time.Second), line)
 				last = line
 			}
 		})
+		if err != nil {
+			t.Error(err)
+		}
 	}()
 	stop = func() []framework.GatewayMoment {
 		cancel()
@@ -176,6 +178,11 @@ func unmoved(t *testing.T, moments []framework.GatewayMoment) {
 			return
 		}
 	}
+}
+
+// allMoved says that all steps are done.
+func allMoved(o *v1alpha1.MeshRollout) bool {
+	return int(o.Status.Progress.Step) >= len(o.Spec.Plan.Steps)
 }
 
 func setVersion(t *testing.T, version string) {

@@ -61,9 +61,7 @@ func shift(t *testing.T, service client.ObjectKey, percents ...int32) {
 	moments := observed(t, "default-1")
 	traffic := send(t, service)
 	setVersion(t, framework.Istio129)
-	wait(t, "default-1", "to have moved everything", func(o *v1alpha1.MeshRollout) bool {
-		return int(o.Status.Progress.Step) >= len(o.Spec.Plan.Steps)
-	})
+	wait(t, "default-1", "to have moved everything", allMoved)
 	alone(t, rev129)
 	allServed(t, traffic())
 	reached(t, moments(), percents...)

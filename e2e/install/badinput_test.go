@@ -6,6 +6,7 @@
 package install
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -51,12 +52,56 @@ func TestBadInputIsRefused(t *testing.T) {
 			"metadata: {name: bad}\nspec: {version: '1.29', gateways: [{name: a, namespace: istio-system}]}",
 			[]string{"gateways", "namespace of its own"},
 		},
+		"weights of a mesh without gateways": {
+			bad("canary: {steps: [{name: a, type: GatewayWeight, gatewayWeight: {percent: 50}}]}", ""),
+			[]string{"steps[0].type", "no gateways that follow", "leave the step out"},
+		},
+		"weights that fall": {
+			bad("canary: {steps: [{name: a, type: GatewayWeight, gatewayWeight: {percent: 50}}, {name: b, type: GatewayWeight, gatewayWeight: {percent: 0}}]}", gateway("{}")),
+			[]string{"steps[1].gatewayWeight.percent", "write more"},
+		},
+		"a weight out of range": {
+			bad("canary: {steps: [{name: a, type: GatewayWeight, gatewayWeight: {percent: 101}}]}", gateway("{}")), []string{"gatewayWeight.percent", "100"},
+		},
+		"a weight that the replicas don't allow": {
+			bad("canary: {steps: [{name: a, type: GatewayWeight, gatewayWeight: {percent: 10}}]}", gateway("{}")),
+			[]string{"steps[0].gatewayWeight.percent", "nearest share is 50 percent", "autoscaling.minReplicas to 6", "HTTPRoute"},
+		},
+		"a gate without a query": {
+			bad("analysis: {prometheus: {address: 'https://p'}, metrics: [{name: a, successCondition: result < 1}]}", ""),
+			[]string{"metrics[0]", "either a preset or a query"},
+		},
+		"a query that does not parse": {
+			bad("analysis: {prometheus: {address: 'https://p'}, metrics: [{name: a, query: 'sum(', successCondition: result < 1}]}", ""),
+			[]string{"spec.upgrade.analysis.metrics[0].query", "parse error"},
+		},
+		"a condition that does not compile": {
+			bad("analysis: {prometheus: {address: 'https://p'}, metrics: [{name: a, query: up, successCondition: result <}]}", ""),
+			[]string{"spec.upgrade.analysis.metrics[0].successCondition", "result < 0.01"},
+		},
+		"a Secret that is missing": {
+			bad("analysis: {prometheus: {address: 'https://p', auth: {type: Bearer, secretName: nowhere}}}", ""),
+			[]string{"spec.upgrade.analysis.prometheus.auth.secretName", "there is no Secret nowhere in namespace", "create it with key token"},
+		},
+		"an outer Gateway that is missing": {
+			bad("", gateway("{type: HTTPRoute, httpRoute: {parentRefs: [{name: nowhere}]}}")),
+			[]string{"spec.gateways[0].shift.httpRoute.parentRefs[0].name", "nowhere", "Gateway"},
+		},
 		"unknown field": {"metadata: {name: bad}\nspec: {version: '1.29', gatewys: []}", []string{"gatewys"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, header+tc.manifest, tc.want...)
 		})
 	}
+}
+
+// bad is a mesh that upgrades so, with such gateways.
+func bad(upgrade, gateways string) string {
+	return fmt.Sprintf("metadata: {name: bad}\nspec: {version: '1.29', upgrade: {%s}, gateways: [%s]}", upgrade, gateways)
+}
+
+func gateway(shift string) string {
+	return "{name: ingress, namespace: istio-ingress, shift: " + shift + "}"
 }
 
 // refused asks the API server for all it would say of a manifest: one that it accepts all the same is not kept.

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/Masterminds/semver/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,6 +26,9 @@ type Phase struct {
 	// Shared objects may be there already and are taken over: CRDs, which somebody else may have brought. All others are never
 	// taken from somebody else: one that exists without being this mesh's is a [*TakenError].
 	Shared bool
+	// Adopt takes objects over that exist without being any mesh's, with all that whoever installed them has written: what of it is
+	// not wanted goes. It happens before an object is recorded as applied, and never again. Those of another mesh are a [*TakenError].
+	Adopt bool
 	// Confirmed validating webhooks are ready once istiod has made them fail closed. It does so when the API server has
 	// reached it, so that what needs a webhook of the same istiod can be created from then on.
 	Confirmed bool
@@ -189,10 +193,11 @@ type task struct {
 	record  v1alpha1.InventoryItem
 	needed  bool
 	// corrects says that the object was applied as it is wanted, and is not so any more.
-	corrects          bool
-	shared, confirmed bool
-	// looked says that no such object of somebody else exists.
+	corrects                 bool
+	shared, confirmed, adopt bool
+	// looked says that no such object of somebody else exists, or that it may be adopted and is theirs.
 	looked bool
+	theirs *metav1.PartialObjectMetadata
 	// left says that a newer CRD of somebody else is there: it only gets our label, so that its events reach us.
 	left bool
 	err  error
@@ -201,7 +206,7 @@ type task struct {
 func (a *Applier) examine(
 	ctx context.Context, r Request, phase Phase, w Wanted, records map[itemKey]v1alpha1.InventoryItem,
 ) (*task, error) {
-	t := &task{wanted: w, record: w.item, shared: phase.Shared, confirmed: phase.Confirmed}
+	t := &task{wanted: w, record: w.item, shared: phase.Shared, confirmed: phase.Confirmed, adopt: phase.Adopt}
 	if known, ok := records[keyOf(w.item)]; ok {
 		t.record = known
 		t.record.Version = w.item.Version

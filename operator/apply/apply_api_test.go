@@ -46,6 +46,9 @@ func TestApply(t *testing.T) {
 		{"refused", "one refused object is named and holds back no other", testRefused},
 		{"terminating", "a namespace that is going is no refusal", testTerminating},
 		{"helm", "what Helm left in an object goes when it is taken over", testHelm},
+		{"adopt", "what somebody else installed becomes ours where it stands", testAdopt},
+		{"adopttaken", "what is another mesh's is not adopted", testAdoptTaken},
+		{"adoptcrashes", "an adoption that is interrupted ends in the same state", testAdoptCrashes},
 		{"removal", "webhooks go first, and what is held is waited for", testRemoval},
 		{"crashes", "a crash before or after any write ends in the same state", testCrashes},
 	} {
@@ -517,16 +520,19 @@ func testTerminating(t *testing.T, w *world) {
 }
 
 func testHelm(t *testing.T, w *world) {
-	there := w.object(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: NS}, data: {key: a, helms: a}}")
-	w.create(t, "helm", there)
-	w.change(t, "somebody", there, set("a", "data", "theirs"))
-	phase := phaseOf(t, w.configMap(t, "settings", "b"))
-	phase.Shared = true
-	w.apply(t, phase)
-	if diff := cmp.Diff(map[string]any{"key": "b", "theirs": "a"}, field(t, w.live(t, there), "data")); diff != "" {
-		t.Errorf("data (-want +got):\n%s", diff)
+	for name, install := range map[string]func(*testing.T, string, *unstructured.Unstructured){"updated": w.create, "applied": w.serverSide} {
+		there := w.object(t, fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: %s, namespace: NS}, data: {key: a, helms: a}}", name))
+		install(t, "helm", there)
+		w.change(t, "somebody", there, set("a", "data", "theirs"))
+		phase := phaseOf(t, w.configMap(t, name, "b"))
+		phase.Shared = true
+		w.apply(t, phase)
+		if diff := cmp.Diff(map[string]any{"key": "b", "theirs": "a"}, field(t, w.live(t, there), "data")); diff != "" {
+			t.Errorf("data that Helm has %s (-want +got):\n%s", name, diff)
+		}
+		w.unchanged(t, phase)
+		w.inventory = nil
 	}
-	w.unchanged(t, phase)
 }
 
 func testRemoval(t *testing.T, w *world) {

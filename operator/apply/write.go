@@ -13,8 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/util/csaupgrade"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -101,6 +99,11 @@ func (a *Applier) apply(ctx context.Context, r Request, t *task) error {
 	if err := a.free(ctx, r, t); err != nil {
 		return err
 	}
+	if t.theirs != nil {
+		if err := a.takeOver(ctx, r.Manager, t.theirs); err != nil {
+			return err
+		}
+	}
 	loaded, err := t.wanted.load()
 	if err != nil {
 		return err
@@ -173,7 +176,8 @@ func (a *Applier) claim(ctx context.Context, r Request, todo []*task) error {
 	return firstError(todo)
 }
 
-// free looks whether an object that has to be ours alone exists outside the cache. It looks once.
+// free looks whether an object that has to be ours alone exists outside the cache. It looks once. One of no mesh, where it is to be
+// adopted, is kept for that.
 func (a *Applier) free(ctx context.Context, r Request, t *task) error {
 	if t.shared || t.current != nil || t.record.Applied != "" || t.looked {
 		return nil
@@ -185,15 +189,14 @@ func (a *Applier) free(ctx context.Context, r Request, t *task) error {
 		return err
 	}
 	if owner := there.Labels[v1alpha1.LabelMesh]; err == nil && owner != r.Mesh {
-		return &TakenError{Kind: t.record.Kind, Namespace: t.record.Namespace, Name: t.record.Name, Owner: owner}
+		if !t.adopt || owner != "" {
+			return &TakenError{Kind: t.record.Kind, Namespace: t.record.Namespace, Name: t.record.Name, Owner: owner}
+		}
+		t.theirs = there
 	}
 	t.looked = true
 	return nil
 }
-
-// previousManagers wrote Istio's objects by other means than server-side apply: what they wrote and we don't want would stay
-// for ever.
-var previousManagers = sets.New("helm", "Helm", "istioctl", "istio-operator")
 
 // patch applies an object, and leaves in o what the API server made of it. Where an earlier tool wrote the object, its
 // fields become ours first, so that those we don't want go.
@@ -203,18 +206,11 @@ func (a *Applier) patch(ctx context.Context, manager string, o *unstructured.Uns
 	if err != nil {
 		return refused(o, err)
 	}
-	adopted := slices.ContainsFunc(o.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
-		return previousManagers.Has(e.Manager) && e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == ""
-	})
-	if !adopted {
+	if !isOf(o, previousManagers) {
 		return nil
 	}
-	patch, err := csaupgrade.UpgradeManagedFieldsPatch(o, previousManagers, manager)
-	if err != nil {
-		return fmt.Errorf("taking over the fields of %s %s: %w", o.GetKind(), o.GetName(), err)
-	}
-	if err := a.owned.Client.Patch(ctx, o, client.RawPatch(types.JSONPatchType, patch)); err != nil {
-		return refused(o, err)
+	if err := a.upgrade(ctx, manager, o, previousManagers); err != nil {
+		return err
 	}
 	o.Object = intent.Object
 	err = a.owned.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(manager), client.ForceOwnership)

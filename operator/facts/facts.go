@@ -31,6 +31,8 @@ type Gatherer struct {
 	// Kubernetes is the cluster's version, as of the start of the operator.
 	Kubernetes *semver.Version
 	Clock      clock.PassiveClock
+	// Namespace of the operator, where the Secrets are that an installation names.
+	Namespace string
 }
 
 // Gather gathers the facts about the installation of a name, which need not exist, from a cache or from the API server.

@@ -101,6 +101,7 @@ func fake(t *testing.T, w *world) *fakeMesh {
 	f.serveInjection(t)
 	f.serveDiscovery(t)
 	f.serveMetrics(t)
+	f.serveGateway(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	t.Cleanup(func() {
@@ -349,6 +350,9 @@ func (f *fakeMesh) workloads(ctx context.Context, there map[client.ObjectKey]*co
 		}
 		for k := range n {
 			pod := podOf(d, hash, int(k))
+			if pod.Labels[v1alpha1.LabelGateway] != "" {
+				pod.Status = corev1.PodStatus{PodIP: f.address, PodIPs: []corev1.PodIP{{IP: f.address}}}
+			}
 			wanted[client.ObjectKeyFromObject(pod)] = true
 			if err := f.pod(ctx, pod, there); err != nil {
 				return err
@@ -548,6 +552,18 @@ func (f *fakeMesh) serveMetrics(t *testing.T) {
 	t.Helper()
 	f.serve(t, f.listen(t, 15014), http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprint(out, "# TYPE pilot_xds gauge\npilot_xds{version=\"1.28.2\"} 0\n")
+	}))
+}
+
+// serveGateway serves the statistics of the proxies of gateways: at each reading some requests more have come, each over a connection of
+// its own, and none has failed.
+func (f *fakeMesh) serveGateway(t *testing.T) {
+	t.Helper()
+	var readings atomic.Int64
+	f.serve(t, f.listen(t, 15090), http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+		n := 200 * readings.Add(1)
+		_, _ = fmt.Fprintf(out, "# TYPE envoy_listener_downstream_cx_total counter\nenvoy_listener_downstream_cx_total{listener_address=\"0.0.0.0_80\"} %d\n", n)
+		_, _ = fmt.Fprintf(out, "# TYPE envoy_http_downstream_rq_total counter\nenvoy_http_downstream_rq_total{http_conn_manager_prefix=\"outbound_0.0.0.0_80\"} %d\n", n)
 	}))
 }
 

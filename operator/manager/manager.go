@@ -231,7 +231,7 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 	return &parts{
 		owned: owned, index: index, proxies: proxies, walked: walked, restarted: restarted, library: library, kubernetes: kubernetes, namespace: o.Namespace,
 		gatherer: &facts.Gatherer{
-			Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{},
+			Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{}, Namespace: o.Namespace,
 		},
 	}, nil
 }

@@ -19,6 +19,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -39,6 +40,8 @@ const (
 type scenario struct {
 	// steps of the canary; the waves are early and rest.
 	steps []v1alpha1.Step
+	// gateway says that the mesh has one.
+	gateway bool
 	// broken says that the istiod of the new version never gets ready.
 	broken bool
 	// people are what they do after the version was changed.
@@ -67,6 +70,8 @@ type ending struct {
 	Labels map[string]string
 	// Workloads are the direction in which each was restarted last, how often its template has changed, and the revisions of its pods.
 	Workloads map[string]string
+	// Gateway has the versions of the gateway, and the one that its Service points to.
+	Gateway string
 	// Rollouts and their outcomes.
 	Rollouts []string
 }
@@ -190,6 +195,37 @@ func TestRolloutOfPausedMesh(t *testing.T) {
 			s.patch(t, mesh(""), `{"spec":{"paused":false}}`)
 		},
 	})
+}
+
+// A gateway moves in steps whose shares are measured, while operators die, meet conflicts and read late.
+func TestRolloutOfGateway(t *testing.T) {
+	want := atNew()
+	want.Gateway = newRevision + " <- " + newRevision
+	run(t, scenario{gateway: true, steps: halfThenAll, deadly: ofGateway, want: want, stale: true})
+}
+
+// A gateway goes back to the version that it came from, and its workloads with it.
+func TestRolloutOfGatewayRolledBack(t *testing.T) {
+	want := atOld(v1alpha1.OutcomeRolledBack, newVersion)
+	want.Gateway = oldRevision + " <- " + oldRevision
+	run(t, scenario{
+		gateway: true, deadly: ofGateway, want: want, steps: []v1alpha1.Step{halfThenAll[0], {Name: "go", Type: v1alpha1.StepPause}},
+		people: func(t *testing.T, s *story) {
+			s.awaits(t)
+			s.verb(t, `{"spec":{"goal":"RollBack"}}`)
+		},
+	})
+}
+
+// halfThenAll gives a gateway's new version half of the traffic, and then all of it.
+var halfThenAll = []v1alpha1.Step{
+	{Name: "half", Type: v1alpha1.StepGatewayWeight, GatewayWeight: &v1alpha1.GatewayWeightStep{Percent: 50}},
+	{Name: "all", Type: v1alpha1.StepGatewayWeight, GatewayWeight: &v1alpha1.GatewayWeightStep{Percent: 100}},
+}
+
+// ofGateway are the writes by which a gateway moves.
+func ofGateway(r *http.Request) bool {
+	return strings.Contains(r.URL.Path, "/namespaces/istio-ingress/") || strings.Contains(r.URL.Path, "/meshgateways/")
 }
 
 // newStory starts an API server with a fake mesh of its own.
@@ -373,6 +409,11 @@ func (s *story) begin(t *testing.T, c scenario) {
 		m.Spec.Upgrade.ProgressDeadlineSeconds = 10
 	}
 	m.Spec.Upgrade.Canary = v1alpha1.Canary{RetireAfterSeconds: &retire, Steps: c.steps}
+	if c.gateway {
+		m.Spec.Gateways = []v1alpha1.Gateway{{
+			Name: "ingress", Namespace: "istio-ingress", Values: &apiextensionsv1.JSON{Raw: []byte(`{"autoscaling":{"enabled":false},"replicaCount":1}`)},
+		}}
+	}
 	m.Spec.DataPlane.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"mesh": "yes"}}
 	m.Spec.DataPlane.Waves = []v1alpha1.Wave{{Name: "early", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "early"}}}}
 	m.Spec.DataPlane.Restart.MaxUnavailable = new(intstr.FromInt32(2))
@@ -387,6 +428,9 @@ func (s *story) begin(t *testing.T, c scenario) {
 	}
 	want := atOld(v1alpha1.OutcomeAborted, "")
 	want.Rollouts = nil
+	if c.gateway {
+		want.Gateway = oldRevision + " <- " + oldRevision
+	}
 	s.await(t, "the workloads to have sidecars", func() (bool, string) {
 		now := s.now(t)
 		s.removeBare(t)
@@ -540,6 +584,7 @@ func (s *story) now(t *testing.T) ending {
 	for _, o := range rollouts.Items {
 		out.Rollouts = append(out.Rollouts, o.Name+" "+string(o.Status.Progress.Outcome))
 	}
+	out.Gateway = s.gateway(t)
 	tag := defaultTag()
 	if err := s.client.Get(ctx, client.ObjectKeyFromObject(tag), tag); err == nil {
 		out.DefaultTag = tag.Labels[v1alpha1.IstioRevision]
@@ -555,6 +600,28 @@ func (s *story) now(t *testing.T) ending {
 		s.workloads(t, name, pods.Items, out.Workloads)
 	}
 	return out
+}
+
+// gateway says which versions of the gateway there are, by their Deployments, and where its Service points to; empty without one.
+func (s *story) gateway(t *testing.T) string {
+	t.Helper()
+	var all appsv1.DeploymentList
+	if err := s.client.List(t.Context(), &all, client.InNamespace("istio-ingress")); err != nil {
+		t.Fatal(err)
+	}
+	var service corev1.Service
+	err := s.client.Get(t.Context(), client.ObjectKey{Namespace: "istio-ingress", Name: "ingress"}, &service)
+	if apierrors.IsNotFound(err) && len(all.Items) == 0 {
+		return ""
+	}
+	if client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
+	}
+	var versions []string
+	for _, d := range all.Items {
+		versions = append(versions, strings.TrimPrefix(d.Name, "ingress-"))
+	}
+	return strings.Join(versions, ",") + " <- " + service.Spec.Selector[v1alpha1.IstioRevision]
 }
 
 // workloads says how those of a namespace are.

@@ -29,12 +29,19 @@ type GatewayRequest struct {
 type GatewayObjects struct {
 	// Shared exist once, over all versions: ServiceAccount and its rights, Service, PodDisruptionBudget.
 	Shared []*unstructured.Unstructured
-	// Workload is the version's own: Deployment, HorizontalPodAutoscaler, NetworkPolicy.
+	// Workload is the version's own: Deployment, HorizontalPodAutoscaler, NetworkPolicy. A NetworkPolicy is its version's by its name,
+	// as the chart has it, and selects the pods of all: policies add up, and pods that drain stay covered when their own goes.
 	Workload []*unstructured.Unstructured
 }
 
-// WorkloadName is the name of a gateway's Deployment and HorizontalPodAutoscaler for one revision.
-func (r GatewayRequest) WorkloadName() string { return r.Name + "-" + r.Revision }
+// WorkloadName is the name of a gateway's Deployment and HorizontalPodAutoscaler for one revision: the plain name of the gateway for a
+// version that was adopted.
+func (r GatewayRequest) WorkloadName() string {
+	if r.Revision == Unrevisioned {
+		return r.Name
+	}
+	return r.Name + "-" + r.Revision
+}
 
 // Gateway are the objects of one version of a gateway. The Deployment and its autoscaler carry the revision in their name and
 // selector, so that a second version can stand beside the first without either counting the other's pods; ServiceAccount, Service

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/meshwright/meshwright/bundles/istio"
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 var update = flag.Bool("update", false, "write testdata anew")
@@ -41,6 +42,7 @@ func TestNamesOfEveryVersion(t *testing.T) {
 				{"default revision", must(t)(DefaultRevision(r))},
 				{"tag stable", must(t)(Tag(r, "stable"))},
 				{"gateway", must(t)(gateway(g))},
+				{"gateway with all that it can have", everything(t, g)},
 			} {
 				fmt.Fprintf(&out, "%s, revision %s, %s\n", v, revision, part.name)
 				for _, name := range names(part.objects) {
@@ -62,6 +64,19 @@ func TestNamesOfEveryVersion(t *testing.T) {
 	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(out.String(), "\n")); diff != "" {
 		t.Errorf("names changed; if they should, run this test with -update (-want +got):\n%s", diff)
 	}
+}
+
+// everything is a gateway whose traffic shifts by a route, with a policy for the network and an age of connections.
+func everything(t *testing.T, g GatewayRequest) []*unstructured.Unstructured {
+	t.Helper()
+	g.GatewayValues = map[string]any{"global": map[string]any{"networkPolicy": map[string]any{"enabled": true}}}
+	g.Shift = v1alpha1.GatewayShift{
+		Type: v1alpha1.ShiftHTTPRoute, HTTPRoute: &v1alpha1.RouteShift{ParentRefs: []v1alpha1.RouteParent{{Name: "edge"}}, Port: 80},
+		MaxConnectionAgeSeconds: 600,
+	}
+	objects := rendered(t, g)
+	route := must(t)(Route(g, objects.Shared, "", g.Revision, 100))
+	return slices.Concat(objects.Shared, objects.Workload, route, []*unstructured.Unstructured{ConnectionAge(g, objects.Shared)})
 }
 
 // A gateway without autoscaler sets replicas, and a budget of the user's replaces ours, in every version.

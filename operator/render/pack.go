@@ -72,7 +72,7 @@ func (r GatewayRequest) InputsDigest() (string, error) {
 	return digest(map[string]any{
 		"version": r.Bundle.Version(), "bundle": r.Bundle.Digest(), "kubernetes": r.KubeVersion,
 		"mesh": r.Mesh, "revision": r.Revision, "pullSecrets": r.Images.PullSecrets,
-		"name": r.Name, "namespace": r.GatewayNamespace, "values": r.GatewayValues,
+		"name": r.Name, "namespace": r.GatewayNamespace, "values": r.GatewayValues, "shift": r.Shift,
 	})
 }
 

@@ -19,24 +19,3 @@ func RevisionOf(deployment *unstructured.Unstructured, gateway string) string {
 	revision, _, _ := unstructured.NestedString(deployment.Object, "spec", "selector", "matchLabels", revisionLabel)
 	return revision
 }
-
-// RouteWeight is the weight, of 100, that a route gives to a Service.
-func RouteWeight(route *unstructured.Unstructured, service string) int32 {
-	rules, _, _ := unstructured.NestedSlice(route.Object, "spec", "rules")
-	for _, r := range rules {
-		rule, _ := r.(map[string]any)
-		backends, _ := rule["backendRefs"].([]any)
-		for _, b := range backends {
-			backend, _ := b.(map[string]any)
-			if backend["name"] != service {
-				continue
-			}
-			weight, set := backend["weight"].(int64)
-			if !set {
-				return 100 // the only one
-			}
-			return int32(weight) //nolint:gosec // we write at most 100
-		}
-	}
-	return 0
-}

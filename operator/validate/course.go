@@ -43,14 +43,21 @@ func course(m *v1alpha1.MeshInstallation) (errs field.ErrorList) {
 	return errs
 }
 
-// steps checks that each step names a wave, and that the percents of a wave grow.
+// steps checks what each step moves or judges.
 func steps(m *v1alpha1.MeshInstallation) (errs field.ErrorList) {
+	errs = append(errs, waveSteps(m)...)
+	errs = append(errs, weightSteps(m)...)
+	return append(errs, analysisSteps(m)...)
+}
+
+// waveSteps checks that each step names a wave, and that the percents of a wave grow.
+func waveSteps(m *v1alpha1.MeshInstallation) (errs field.ErrorList) {
 	known, reached := rollout.WavesOf(m), map[string]int32{}
 	for i, s := range m.Spec.Upgrade.Canary.Steps {
 		if s.DataPlane == nil {
 			continue
 		}
-		path := field.NewPath("spec", "upgrade", "canary", "steps").Index(i).Child("dataPlane")
+		path := stepPath(i).Child("dataPlane")
 		wave, percent := s.DataPlane.Wave, s.DataPlane.Percent
 		if !slices.Contains(known, wave) {
 			errs = append(errs, field.Invalid(path.Child("wave"), wave, fmt.Sprintf("is no wave of spec.dataPlane.waves: write one of %v", known)))

@@ -67,6 +67,8 @@ func Gateway(g *v1alpha1.MeshGateway, mesh *v1alpha1.MeshInstallation, f Facts) 
 	}
 	errs = append(errs, forbidden(path, decoded, gatewayOwned)...)
 	errs = append(errs, gatewayService(path, g.Spec.Values)...)
+	moreErrs, moreWarnings := shiftRules(shifted{field.NewPath("spec", "shift"), path, g.Spec.Shift, decoded, g.Namespace}, f)
+	errs, warnings = append(errs, moreErrs...), append(warnings, moreWarnings...)
 	if mesh != nil && mesh.Spec.Namespace == g.Namespace {
 		errs = append(errs, field.Invalid(field.NewPath("metadata", "namespace"), g.Namespace, "is that of the control plane: choose a namespace of the gateway's own"))
 	}
@@ -75,6 +77,10 @@ func Gateway(g *v1alpha1.MeshGateway, mesh *v1alpha1.MeshInstallation, f Facts) 
 		errs = append(errs, labelRules(path, decoded)...)
 		errs = append(errs, plain(path, decoded)...)
 		errs = append(errs, reachable(path.Child("service"), decoded)...)
+		if g.Spec.Adoption == v1alpha1.AdoptionAdopt {
+			detail := "a gateway is taken over with the operator's rights: ask an administrator to list it in spec.gateways of the MeshInstallation, with adoption Adopt there"
+			errs = append(errs, field.Forbidden(field.NewPath("spec", "adoption"), detail))
+		}
 	}
 	if f.KnownValues != nil && f.Installed != nil {
 		if tree := f.KnownValues(f.Installed, gatewayChart); tree != nil {
@@ -91,9 +97,13 @@ func Listed(g *v1alpha1.MeshGateway, mesh *v1alpha1.MeshInstallation) bool {
 	})
 }
 
-// Same says whether a gateway has the values of its entry in spec.gateways. It has not while an edit by others waits to be put
-// back: what it says then has not been checked by anybody.
+// Same says whether a gateway is as its entry in spec.gateways has it. It is not while an edit by others waits to be put back:
+// what it says then has not been checked by anybody.
 func Same(g *v1alpha1.MeshGateway, entry v1alpha1.Gateway) bool {
+	if g.Spec.VersionPolicy != entry.VersionPolicy || g.Spec.Adoption != entry.Adoption ||
+		!apiequality.Semantic.DeepEqual(g.Spec.Shift, entry.Shift) {
+		return false
+	}
 	there, err := v1alpha1.DecodeMap(g.Spec.Values)
 	if err != nil {
 		return false

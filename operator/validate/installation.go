@@ -14,6 +14,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -38,6 +39,11 @@ type Facts struct {
 	TagUsers map[string][]string
 	// KnownValues are the default values of a chart for a version; nil where they can't be had.
 	KnownValues func(v *semver.Version, chart string) map[string]any
+	// OperatorNamespace is that of the Secrets that an installation names.
+	OperatorNamespace string
+	// Secrets by name, and OuterGateways, of those that are named. What is not in the maps was not looked for, and is not judged.
+	Secrets       map[string]Secret
+	OuterGateways map[types.NamespacedName]OuterGateway
 }
 
 // The charts whose values users write.
@@ -103,10 +109,13 @@ func Installation(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, 
 			errs = append(errs, field.Invalid(spec.Child("version"), m.Spec.Version, detail))
 		}
 	}
-	errs = append(errs, course(m)...)
+	wrong := course(m)
+	if len(wrong) == 0 {
+		warnings = append(warnings, unasked(m)...)
+	}
+	errs = append(errs, wrong...)
 	errs = append(errs, shared(m, target, f)...)
 	errs = append(errs, droppedTags(m, f)...)
-	errs = append(errs, gateways(m, f)...)
 	if m.Spec.DataPlane.NamespaceSelector != nil {
 		if _, err := metav1.LabelSelectorAsSelector(m.Spec.DataPlane.NamespaceSelector); err != nil {
 			path := spec.Child("dataPlane", "namespaceSelector")
@@ -114,7 +123,12 @@ func Installation(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, 
 		}
 	}
 	moreErrs, moreWarnings := values(m, target, f)
-	return append(errs, moreErrs...), append(warnings, moreWarnings...)
+	errs, warnings = append(errs, moreErrs...), append(warnings, moreWarnings...)
+	for _, rules := range []func(*v1alpha1.MeshInstallation, Facts) (field.ErrorList, []string){gateways, judgement} {
+		moreErrs, moreWarnings := rules(m, f)
+		errs, warnings = append(errs, moreErrs...), append(warnings, moreWarnings...)
+	}
+	return errs, warnings
 }
 
 // Supported says whether the version that an installation means and that is not installed supports this Kubernetes, or need not. The error is a
@@ -264,7 +278,7 @@ func revisionOf(other *v1alpha1.MeshInstallation, f Facts) string {
 	return RevisionName(other, v)
 }
 
-func gateways(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList) {
+func gateways(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, warnings []string) {
 	for i, g := range m.Spec.Gateways {
 		path := field.NewPath("spec", "gateways").Index(i)
 		if strings.HasPrefix(g.Namespace, "kube-") {
@@ -278,8 +292,14 @@ func gateways(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList) {
 				errs = append(errs, field.Invalid(path, g.Namespace+"/"+g.Name, "a MeshGateway of that name was written by somebody else: choose another name"))
 			}
 		}
+		decoded, err := v1alpha1.DecodeMap(g.Values)
+		if err != nil {
+			continue // said already
+		}
+		moreErrs, moreWarnings := shiftRules(shifted{path.Child("shift"), path.Child("values"), g.Shift, decoded, g.Namespace}, f)
+		errs, warnings = append(errs, moreErrs...), append(warnings, moreWarnings...)
 	}
-	return errs
+	return errs, warnings
 }
 
 // Written says whether a MeshGateway was written by the installation controller.
