@@ -27,14 +27,21 @@ func adopts(s *scope) bool {
 	return s.gateway.Spec.Adoption == v1alpha1.AdoptionAdopt && validate.Listed(s.gateway, s.mesh)
 }
 
+// notAdoptableError says why a gateway that is there can't be taken over. Nothing of it was changed.
+type notAdoptableError struct{ err error }
+
+func (e *notAdoptableError) Error() string { return e.err.Error() }
+func (e *notAdoptableError) Unwrap() error { return e.err }
+
 // adopt marks the Deployment, and its autoscaler, of a gateway that somebody else installed, so that they are in the cache; it changes
 // nothing else of them, and no pod restarts. It looks once, before the first objects of the gateway are recorded.
-func (r *Reconciler) adopt(ctx context.Context, s *scope) error {
-	if !adopts(s) || len(s.gateway.Status.Inventory) > 0 || s.mesh.Spec.Paused {
+func (r *Reconciler) adopt(ctx context.Context, s *scope, values map[string]any) error {
+	stable := s.revisions[s.mesh.Status.StableRevision]
+	if !adopts(s) || len(s.gateway.Status.Inventory) > 0 || s.mesh.Spec.Paused || stable == nil {
 		return nil
 	}
 	for _, kind := range []schema.GroupVersionKind{deploymentKind, autoscalerKind} {
-		there := &metav1.PartialObjectMetadata{}
+		there := &unstructured.Unstructured{}
 		there.SetGroupVersionKind(kind)
 		err := r.Live.Get(ctx, client.ObjectKeyFromObject(s.gateway), there)
 		if apierrors.IsNotFound(err) {
@@ -43,14 +50,25 @@ func (r *Reconciler) adopt(ctx context.Context, s *scope) error {
 		if err != nil {
 			return err
 		}
-		if owner := there.Labels[v1alpha1.LabelMesh]; owner != "" && owner != s.mesh.Name {
-			return fmt.Errorf("%s %s/%s belongs to MeshInstallation %s", kind.Kind, there.Namespace, there.Name, owner)
+		labels := there.GetLabels()
+		if owner := labels[v1alpha1.LabelMesh]; owner != "" && owner != s.mesh.Name {
+			return &notAdoptableError{fmt.Errorf("%s %s/%s belongs to MeshInstallation %s", kind.Kind, there.GetNamespace(), there.GetName(), owner)}
+		}
+		if kind == deploymentKind {
+			objects, _, err := r.version(ctx, s, values, stable.Name)
+			if err != nil {
+				return err
+			}
+			if err := render.Adoptable(there, objects.Shared); err != nil {
+				return &notAdoptableError{err}
+			}
 		}
 		before := there.DeepCopy()
-		if there.Labels == nil {
-			there.Labels = map[string]string{}
+		if labels == nil {
+			labels = map[string]string{}
 		}
-		there.Labels[v1alpha1.LabelMesh], there.Labels[v1alpha1.LabelGateway] = s.mesh.Name, s.gateway.Name
+		labels[v1alpha1.LabelMesh], labels[v1alpha1.LabelGateway] = s.mesh.Name, s.gateway.Name
+		there.SetLabels(labels)
 		patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 		if err := r.Owned.Client.Patch(ctx, there, patch, client.FieldOwner(v1alpha1.ManagerGateway)); err != nil {
 			return err

@@ -227,8 +227,16 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 }
 
 func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, error) {
-	if err := r.adopt(ctx, s); err != nil {
-		return waiting(v1alpha1.ReasonProgressing, "the gateway that is there can't be adopted: "+err.Error()), err
+	values, err := v1alpha1.DecodeMap(s.gateway.Spec.Values)
+	if err != nil {
+		return waiting(v1alpha1.ReasonInvalidSpec, err.Error()), nil //nolint:nilerr // refused before
+	}
+	var not *notAdoptableError
+	switch err := r.adopt(ctx, s, values); {
+	case errors.As(err, &not):
+		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonNameTaken, Message: err.Error(), Stalled: true}, nil
+	case err != nil:
+		return waiting(v1alpha1.ReasonProgressing, "the gateway that is there can't be adopted yet"), err
 	}
 	w, err := r.look(ctx, s)
 	if err != nil {
@@ -238,10 +246,6 @@ func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, er
 	keepAdopted(s, w)
 	if s.leading(traffic.ToNew) == nil {
 		return waiting(v1alpha1.ReasonProgressing, "waiting for the control plane of MeshInstallation "+s.mesh.Name), nil
-	}
-	values, err := v1alpha1.DecodeMap(s.gateway.Spec.Values)
-	if err != nil {
-		return waiting(v1alpha1.ReasonInvalidSpec, err.Error()), nil //nolint:nilerr // refused before
 	}
 	s.declared, s.bound = traffic.ReplicasOf(values)
 	decision := r.plan(s, w)

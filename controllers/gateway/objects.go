@@ -55,7 +55,7 @@ func (r *Reconciler) phases(ctx context.Context, s *scope, values map[string]any
 	if err != nil {
 		return nil, err
 	}
-	first, err := shared(s, full, objects, d)
+	ours, err := additions(s, full, objects, d)
 	if err != nil {
 		return nil, err
 	}
@@ -74,9 +74,9 @@ func (r *Reconciler) phases(ctx context.Context, s *scope, values map[string]any
 		}
 		workloads = append(workloads, scaled...)
 	}
-	phases := make([]apply.Phase, 2)
-	phases[0].Shared = adopts(s)
-	for i, group := range [][]*unstructured.Unstructured{first, workloads} {
+	phases := make([]apply.Phase, 3)
+	phases[0].Adopt = adopts(s)
+	for i, group := range [][]*unstructured.Unstructured{shared(s, objects, d), ours, workloads} {
 		if phases[i].Objects, err = apply.Want(group); err != nil {
 			return nil, err
 		}
@@ -98,10 +98,9 @@ func (s *scope) leading(p traffic.Pointer) *v1alpha1.MeshRevision {
 	return nil
 }
 
-// shared are the objects that exist once over both versions, with the Service and the route pointed as decided.
-func shared(s *scope, full render.GatewayRequest, objects render.GatewayObjects, d traffic.Decision) ([]*unstructured.Unstructured, error) {
+// shared are the objects of the chart that exist once over both versions, with the Service pointed as decided.
+func shared(s *scope, objects render.GatewayObjects, d traffic.Decision) (out []*unstructured.Unstructured) {
 	pointed := map[traffic.Pointer]string{traffic.ToOld: s.old, traffic.ToNew: s.want.New, traffic.ToBoth: ""}[d.Pointer]
-	var out []*unstructured.Unstructured
 	for _, o := range objects.Shared {
 		if o.GetKind() == serviceKind.Kind {
 			o = o.DeepCopy()
@@ -109,6 +108,12 @@ func shared(s *scope, full render.GatewayRequest, objects render.GatewayObjects,
 		}
 		out = append(out, o)
 	}
+	return out
+}
+
+// additions are what a shift adds to the chart's objects: the maximum age of connections, and a route that divides requests as decided.
+// They are never taken over from somebody else.
+func additions(s *scope, full render.GatewayRequest, objects render.GatewayObjects, d traffic.Decision) (out []*unstructured.Unstructured, err error) {
 	if age := render.ConnectionAge(full, objects.Shared); age != nil {
 		out = append(out, age)
 	}

@@ -30,32 +30,38 @@ import (
 // Source: istio pkg/bootstrap/config.go (getStatsOptions), 1.26 to 1.31.
 const StatsAnnotation = "sidecar.istio.io/statsInclusionRegexps"
 
-// StatsRegexps are the statistics that [Prober.Gateway] reads, besides those that are always there.
+// StatsRegexps are the statistics that [Prober.Gateway] reads, besides those that are always there. Envoy writes an underscore for each
+// colon of an address.
 var StatsRegexps = []string{
-	`http\.outbound_.*\.downstream_rq_(total|5xx|active|tx_reset|time)`,
+	`http\..*\.downstream_rq_(total|5xx|active|tx_reset|time)`,
 	`http\..*\.rds\..*\.update_rejected`,
-	`listener\.[0-9a-fA-F\.:\[\]]*_[0-9]+\.downstream_cx_total`,
+	`listener\.[0-9a-fA-F\._:\[\]]*_[0-9]+\.downstream_cx_total`,
 }
 
-// Names of the statistics in the exposition of Envoy, with the tags of Istio's bootstrap.
+// Names of the statistics in the exposition of Envoy, with the tags of Istio's bootstrap. Those of a connection manager begin with its
+// name, unless that ends in a semicolon, by which Istio makes it the label http_conn_manager_prefix: a server with TLS and a name of its own has
+// that name, without one.
 //
-// Source: istio tools/packaging/common/envoy_bootstrap.json (stats_tags), seen on Envoy 1.36 and 1.37.
+// Source: istio tools/packaging/common/envoy_bootstrap.json (stats_tags), pilot/pkg/networking/core/gateway.go (statPrefix); seen on Envoy
+// 1.36 and 1.37.
 const (
-	requestsFamily    = "envoy_http_downstream_rq_total"
-	classFamily       = "envoy_http_downstream_rq"
-	activeFamily      = "envoy_http_downstream_rq_active"
-	resetFamily       = "envoy_http_downstream_rq_tx_reset"
-	timeFamily        = "envoy_http_downstream_rq_time"
+	managerFamilies   = "envoy_http_"
+	requestsFamily    = "downstream_rq_total"
+	classFamily       = "downstream_rq"
+	activeFamily      = "downstream_rq_active"
+	resetFamily       = "downstream_rq_tx_reset"
+	timeFamily        = "downstream_rq_time"
 	connectionsFamily = "envoy_listener_downstream_cx_total"
 	rejectedSuffix    = "_update_rejected"
 
-	managerLabel  = "http_conn_manager_prefix"
 	listenerLabel = "listener_address"
 	classLabel    = "response_code_class"
-
-	// trafficManager begins the names of the connection managers that carry a gateway's traffic.
-	trafficManager = "outbound_"
 )
+
+// ownManagers are the connection managers at which a proxy is asked about itself.
+//
+// Source: istio tools/packaging/common/envoy_bootstrap.json.
+var ownManagers = []string{"agent_", "stats_", "admin_"}
 
 // ownPorts are those at which a proxy is asked about itself.
 var ownPorts = []string{"15021", "15090"}
@@ -122,26 +128,39 @@ func proxyOf(families map[string]*dto.MetricFamily) (Proxy, error) {
 		out.Listeners = append(out.Listeners, address)
 	}
 	slices.Sort(out.Listeners)
-	carries := func(m *dto.Metric) bool { return strings.HasPrefix(label(m, managerLabel), trafficManager) }
-	out.Requests = total(families[requestsFamily], carries)
-	out.Active = total(families[activeFamily], carries)
-	out.Errors = total(families[classFamily], func(m *dto.Metric) bool { return carries(m) && label(m, classLabel) == "5xx" })
-	// A response that is reset by the proxy has no class, or has been broken off.
-	out.Errors += total(families[resetFamily], carries)
+	every := func(*dto.Metric) bool { return true }
 	for name, family := range families {
 		if strings.HasSuffix(name, rejectedSuffix) {
-			out.Rejected += total(family, func(*dto.Metric) bool { return true })
+			out.Rejected += total(family, every)
 		}
-	}
-	for _, m := range families[timeFamily].GetMetric() {
-		if !carries(m) {
-			continue
-		}
-		for _, b := range m.GetHistogram().GetBucket() {
-			out.Buckets[b.GetUpperBound()] += int64(b.GetCumulativeCount()) //nolint:gosec // a counter of requests
+		switch statistic := ofTraffic(name); statistic {
+		case requestsFamily:
+			out.Requests += total(family, every)
+		case activeFamily:
+			out.Active += total(family, every)
+		case classFamily:
+			out.Errors += total(family, func(m *dto.Metric) bool { return label(m, classLabel) == "5xx" })
+		case resetFamily: // a response that the proxy resets has no class, or has been broken off
+			out.Errors += total(family, every)
+		case timeFamily:
+			for _, m := range family.GetMetric() {
+				for _, b := range m.GetHistogram().GetBucket() {
+					out.Buckets[b.GetUpperBound()] += int64(b.GetCumulativeCount()) //nolint:gosec // a counter of requests
+				}
+			}
 		}
 	}
 	return out, nil
+}
+
+// ofTraffic is the statistic that a family has of a connection manager that carries traffic; empty for any other.
+func ofTraffic(family string) string {
+	rest, ofManager := strings.CutPrefix(family, managerFamilies)
+	i := strings.LastIndex(rest, classFamily)
+	if !ofManager || i < 0 || slices.Contains(ownManagers, rest[:i]) {
+		return ""
+	}
+	return rest[i:]
 }
 
 func label(m *dto.Metric, name string) string {
