@@ -21,7 +21,7 @@ demo: bundles ## A real cluster, the operator, one mesh, 100 requests over mTLS
 	$(GO) run ./e2e/demo
 
 .PHONY: demo-upgrade
-demo-upgrade: bundles ## 1.28.2 to 1.29.1 under 200 requests a second: two waves, an approval, no request lost
+demo-upgrade: bundles ## 1.28.2 to 1.29.1 under 500 requests a second: a gateway in three weights, two waves, an approval, no request lost
 	$(GO) run ./e2e/demoupgrade
 
 .PHONY: test

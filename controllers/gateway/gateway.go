@@ -229,7 +229,7 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) error {
 func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, error) {
 	values, err := v1alpha1.DecodeMap(s.gateway.Spec.Values)
 	if err != nil {
-		return waiting(v1alpha1.ReasonInvalidSpec, err.Error()), nil //nolint:nilerr // refused before
+		return waiting(v1alpha1.ReasonInvalidSpec, err.Error()), nil
 	}
 	var not *notAdoptableError
 	switch err := r.adopt(ctx, s, values); {

@@ -46,7 +46,7 @@ func (j *Jobs) Outcome(ctx context.Context, o *v1alpha1.MeshRollout, hook v1alph
 		return nil, j.run(ctx, o, hook, key)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("Job %s: %w", key, err)
+		return nil, fmt.Errorf("the Job %s: %w", key, err)
 	}
 	for _, c := range job.Status.Conditions {
 		switch {
@@ -58,7 +58,7 @@ func (j *Jobs) Outcome(ctx context.Context, o *v1alpha1.MeshRollout, hook v1alph
 		}
 	}
 	if limit := time.Duration(spec.TimeoutSeconds) * time.Second; now.Sub(job.CreationTimestamp.Time) > limit {
-		return nil, fmt.Errorf("Job %s has not ended after %s: look at its pods, or raise job.timeoutSeconds", key, limit)
+		return nil, fmt.Errorf("the Job %s has not ended after %s: look at its pods, or raise job.timeoutSeconds", key, limit)
 	}
 	return nil, nil
 }
@@ -71,7 +71,7 @@ func (j *Jobs) run(ctx context.Context, o *v1alpha1.MeshRollout, hook v1alpha1.H
 		return fmt.Errorf("job.cronJob: there is no CronJob %s in namespace %s: create it, suspended if it is to run here only", hook.Job.CronJob, hook.Job.Namespace)
 	}
 	if err != nil {
-		return fmt.Errorf("CronJob %s/%s: %w", hook.Job.Namespace, hook.Job.CronJob, err)
+		return fmt.Errorf("the CronJob %s/%s: %w", hook.Job.Namespace, hook.Job.CronJob, err)
 	}
 	template := from.Spec.JobTemplate.DeepCopy()
 	job := &batchv1.Job{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
@@ -87,7 +87,7 @@ func (j *Jobs) run(ctx context.Context, o *v1alpha1.MeshRollout, hook v1alpha1.H
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: "MeshRollout", Name: o.Name, UID: o.UID,
 	}}
 	if err := j.Client.Create(ctx, job); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("Job %s: %w", key, err)
+		return fmt.Errorf("the Job %s: %w", key, err)
 	}
 	return nil
 }

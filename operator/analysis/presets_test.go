@@ -66,7 +66,6 @@ func ask(t *testing.T, series, query string) []float64 {
 	return out
 }
 
-
 func TestPresetsOnRecordedSeries(t *testing.T) {
 	tests := []struct {
 		preset v1alpha1.MetricPreset

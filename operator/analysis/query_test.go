@@ -57,7 +57,7 @@ func shape(t *rapid.T, query string) (out string, values []*labels.Matcher) {
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 		if s, is := node.(*parser.VectorSelector); is {
 			for _, m := range s.LabelMatchers {
-				if m.Name != labels.MetricName {
+				if m.Name != "__name__" {
 					values = append(values, m)
 				}
 			}

@@ -30,9 +30,11 @@ type Endpoint struct {
 }
 
 const (
-	// SignatureHeader has sha256= and the HMAC of the body in hexadecimal digits; DeliveryHeader is the same in each retry.
+	// SignatureHeader has sha256= and the HMAC of the body in hexadecimal digits.
 	SignatureHeader = "Meshwright-Signature"
-	DeliveryHeader  = "Meshwright-Delivery"
+	// DeliveryHeader is the same in each retry.
+	DeliveryHeader = "Meshwright-Delivery"
+
 	// hmacKey is the key of a Secret that signs.
 	hmacKey = "hmac"
 

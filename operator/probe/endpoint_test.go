@@ -234,7 +234,7 @@ func TestPrometheus(t *testing.T) {
 			t.Errorf("%s: the secret is in %v", tt.reason, err)
 		}
 		for _, r := range server.requests {
-			if r.Header.Get("Authorization") != "Bearer "+secretWord || r.Header.Get("X-Scope-OrgID") != "mesh" {
+			if r.Header.Get("Authorization") != "Bearer "+secretWord || r.Header.Get("X-Scope-Orgid") != "mesh" {
 				t.Errorf("%s: headers %v", tt.reason, r.Header)
 			}
 		}

@@ -24,7 +24,7 @@ import (
 	"github.com/meshwright/meshwright/operator/traffic"
 )
 
-// What a gateway's proxy has to count. Istio lets Envoy make few statistics; an annotation of the pod asks for more. None of the
+// StatsAnnotation asks for what a gateway's proxy has to count: Istio lets Envoy make few statistics. None of the
 // expressions holds a comma, by which the annotation separates them.
 //
 // Source: istio pkg/bootstrap/config.go (getStatsOptions), 1.26 to 1.31.

@@ -235,7 +235,7 @@ func (m *Meter) readings(ctx context.Context, pods []Pod) map[types.UID]Proxy {
 		group.Go(func() error {
 			reading, err := m.Read(ctx, p.Address)
 			if err != nil {
-				return nil //nolint:nilerr // a proxy that is not read is missing in the sample, which says so
+				return nil // a proxy that is not read is missing in the sample, which says so
 			}
 			mu.Lock()
 			defer mu.Unlock()

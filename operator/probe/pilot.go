@@ -24,7 +24,7 @@ type Pilot struct {
 	Pushes, Slow int64
 }
 
-// SlowPush, in seconds, is a bound of istiod's histogram: a change that takes longer to reach a proxy is late.
+// SlowPush is a bound, in seconds, of istiod's histogram: a change that takes longer to reach a proxy is late.
 const SlowPush = 10
 
 // Names of istiod's metrics.

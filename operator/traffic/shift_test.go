@@ -90,8 +90,8 @@ func (w *toy) settle(turns int) bool {
 	return false
 }
 
-func (w *toy) want(weight int32, wanted, final bool) {
-	w.in.Weight, w.in.Wanted, w.in.Final = weight, wanted, final
+func (w *toy) want(weight int32, final bool) {
+	w.in.Weight, w.in.Wanted, w.in.Final = weight, true, final
 	fmt.Fprintf(&w.trace, "-- %d%%\n", weight)
 }
 
@@ -169,13 +169,13 @@ old 0/0 new 3/3 New route 100
 		t.Run(string(tt.typ), func(t *testing.T) {
 			w := begin(tt.typ, 3)
 			for _, weight := range []int32{25, 75, 100} {
-				w.want(weight, true, false)
+				w.want(weight, false)
 				w.in.Weight = Effective(tt.typ, 3, weight)
 				if !w.settle(20) {
 					t.Fatalf("%d%% is not reached\n%s", weight, w.trace.String())
 				}
 			}
-			w.want(100, true, true)
+			w.want(100, true)
 			w.settle(20)
 			if diff := cmp.Diff(strings.TrimPrefix(tt.want, "\n"), w.trace.String()); diff != "" {
 				t.Errorf("another course (-want +got):\n%s", diff)
@@ -198,7 +198,7 @@ func TestShiftsAreSafeAndEnd(t *testing.T) {
 		}
 		for range rapid.IntRange(0, 5).Draw(t, "weights") {
 			weight := rapid.Int32Range(0, 100).Draw(t, "weight")
-			w.want(weight, true, false)
+			w.want(weight, false)
 			w.in.Weight = Effective(w.in.Type, w.in.Base, weight)
 			w.stuck = rapid.IntRange(0, 4).Draw(t, "stuck") == 0
 			for range rapid.IntRange(1, 20).Draw(t, "turns") {
@@ -218,7 +218,7 @@ func TestShiftsAreSafeAndEnd(t *testing.T) {
 			}
 			w.in.New.Configured = true
 		}
-		w.want(100, true, true)
+		w.want(100, true)
 		ended := w.settle(40)
 		if len(w.wrong) > 0 {
 			t.Fatalf("%s\n%s", strings.Join(w.wrong, "\n"), w.trace.String())

@@ -14,8 +14,8 @@ func judge(gates ...string) v1alpha1.Step {
 	return v1alpha1.Step{Name: "judge", Type: v1alpha1.StepAnalysis, Analysis: &v1alpha1.AnalysisStep{Gates: gates}}
 }
 
-func wave(percent int32) v1alpha1.Step {
-	return v1alpha1.Step{Name: "wave", Type: v1alpha1.StepDataPlane, DataPlane: &v1alpha1.DataPlaneStep{Wave: "rest", Percent: percent}}
+func wave() v1alpha1.Step {
+	return v1alpha1.Step{Name: "wave", Type: v1alpha1.StepDataPlane, DataPlane: &v1alpha1.DataPlaneStep{Wave: "rest", Percent: 10}}
 }
 
 // judged is a mesh with a gateway, a metric called errors, and a hook for each time.
@@ -51,49 +51,49 @@ func TestStepsThatJudge(t *testing.T) {
 		want   []string
 	}{
 		{"all gates behind a weight", with(weights(25)[0], judge()), nil},
-		{"gates by name behind a wave", with(wave(10), judge("errors", "smoke", "health")), nil},
+		{"gates by name behind a wave", with(wave(), judge("errors", "smoke", "health")), nil},
 		{
-			"before anything moves", with(judge("errors"), wave(10)),
+			"before anything moves", with(judge("errors"), wave()),
 			[]string{"spec.upgrade.canary.steps[0].type", "nothing has moved by then", "behind a step of type GatewayWeight or DataPlane", "Before"},
 		},
 		{
-			"behind a pause, with nothing moved", with(v1alpha1.Step{Name: "go", Type: v1alpha1.StepPause}, judge("errors"), wave(10)),
+			"behind a pause, with nothing moved", with(v1alpha1.Step{Name: "go", Type: v1alpha1.StepPause}, judge("errors"), wave()),
 			[]string{"spec.upgrade.canary.steps[1].type", "nothing has moved"},
 		},
 		{
-			"a gate that there is not", with(wave(10), judge("health", "erors")),
+			"a gate that there is not", with(wave(), judge("health", "erors")),
 			[]string{"spec.upgrade.canary.steps[1].analysis.gates[1]", "health, errors, smoke", `did you mean "errors"?`},
 		},
 		{
-			"a hook that is asked before everything", with(wave(10), judge("ready")),
+			"a hook that is asked before everything", with(wave(), judge("ready")),
 			[]string{"analysis.gates[0]", "asked Before", "spec.upgrade.analysis.hooks[0].when to During"},
 		},
 		{
-			"a hook that is asked after everything", with(wave(10), judge("done")),
+			"a hook that is asked after everything", with(wave(), judge("done")),
 			[]string{"analysis.gates[0]", "asked After", "spec.upgrade.analysis.hooks[2].when to During"},
 		},
 		{
 			"health without gateways", func(m *v1alpha1.MeshInstallation) {
-				with(wave(10), judge("health"))(m)
+				with(wave(), judge("health"))(m)
 				m.Spec.Gateways = nil
 			}, []string{"analysis.gates[0]", "the mesh has no gateways that follow: leave it out"},
 		},
 		{
 			"health in place", func(m *v1alpha1.MeshInstallation) {
-				with(wave(10), judge("health", "errors"))(m)
+				with(wave(), judge("health", "errors"))(m)
 				m.Spec.Upgrade.Type = v1alpha1.UpgradeInPlace
 			}, []string{"analysis.gates[0]", "InPlace has one revision only: leave it out"},
 		},
 		{
 			"metrics in place", func(m *v1alpha1.MeshInstallation) {
-				with(wave(10), judge("errors"))(m)
+				with(wave(), judge("errors"))(m)
 				m.Spec.Upgrade.Type = v1alpha1.UpgradeInPlace
 			}, nil,
 		},
 		{
 			"nothing to judge by", func(m *v1alpha1.MeshInstallation) {
 				moving(m)
-				m.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{wave(10), judge()}
+				m.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{wave(), judge()}
 			}, []string{"spec.upgrade.canary.steps[1].type", "nothing to judge by", "add metrics, or hooks with when During, to spec.upgrade.analysis"},
 		},
 	} {
@@ -115,13 +115,13 @@ func TestGatesThatNobodyAsks(t *testing.T) {
 		{
 			"without a step of type Analysis", func(m *v1alpha1.MeshInstallation) {
 				judged(m)
-				m.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{wave(10)}
+				m.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{wave()}
 			}, []string{"spec.upgrade.analysis.metrics[0]: no step of type Analysis asks errors", "spec.upgrade.analysis.hooks[1]: no step of type Analysis asks smoke"},
 		},
 		{
 			"by a step that names others", func(m *v1alpha1.MeshInstallation) {
 				judged(m)
-				m.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{wave(10), judge("errors")}
+				m.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{wave(), judge("errors")}
 			}, []string{"spec.upgrade.analysis.hooks[1]: no step of type Analysis asks smoke"},
 		},
 		{

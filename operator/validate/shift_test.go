@@ -60,7 +60,8 @@ func TestShifts(t *testing.T) {
 		{"a port of the user's", `{"service":{"ports":[{"port":8080}]}}`, byRoute(func(r *v1alpha1.RouteShift) { r.Port = 8080 }), false, nil},
 		{
 			"a port of the chart's that the user's take the place of", `{"service":{"ports":[{"port":8080}]}}`,
-			byRoute(func(*v1alpha1.RouteShift) {}), false, []string{"SHIFT.httpRoute.port", "8080"},
+			byRoute(func(*v1alpha1.RouteShift) {}), false,
+			[]string{"SHIFT.httpRoute.port", "8080"},
 		},
 
 		{"enough time to drain", `{"terminationGracePeriodSeconds":31,"minReadySeconds":10}`, nil, false, nil},

@@ -76,27 +76,33 @@ func TestWeights(t *testing.T) {
 		},
 		{
 			"a share that falls", func(m *v1alpha1.MeshInstallation) { moving(m, shiftBy(v1alpha1.ShiftReplicas, threePods)) },
-			weights(50, 25), []string{"spec.upgrade.canary.steps[1].gatewayWeight.percent", "50 percent", "write more, or leave the step out"},
+			weights(50, 25),
+			[]string{"spec.upgrade.canary.steps[1].gatewayWeight.percent", "50 percent", "write more, or leave the step out"},
 		},
 		{
 			"a share twice", func(m *v1alpha1.MeshInstallation) { moving(m, shiftBy(v1alpha1.ShiftReplicas, threePods)) },
-			weights(25, 25), []string{"spec.upgrade.canary.steps[1].gatewayWeight.percent", "write more, or leave the step out"},
+			weights(25, 25),
+			[]string{"spec.upgrade.canary.steps[1].gatewayWeight.percent", "write more, or leave the step out"},
 		},
 		{
 			"something after everything", func(m *v1alpha1.MeshInstallation) { moving(m, shiftBy(v1alpha1.ShiftReplicas, threePods)) },
-			weights(100, 100), []string{"spec.upgrade.canary.steps[1].gatewayWeight.percent", "all traffic", "leave the step out"},
+			weights(100, 100),
+			[]string{"spec.upgrade.canary.steps[1].gatewayWeight.percent", "all traffic", "leave the step out"},
 		},
 		{
 			"nothing after nothing", func(m *v1alpha1.MeshInstallation) { moving(m, shiftBy(v1alpha1.ShiftReplicas, threePods)) },
-			weights(0, 0), []string{"spec.upgrade.canary.steps[1].gatewayWeight.percent", "write more"},
+			weights(0, 0),
+			[]string{"spec.upgrade.canary.steps[1].gatewayWeight.percent", "write more"},
 		},
 		{
 			"a mesh without gateways", func(m *v1alpha1.MeshInstallation) { moving(m) },
-			weights(100), []string{"spec.upgrade.canary.steps[0].type", "the mesh has no gateways that follow: leave the step out"},
+			weights(100),
+			[]string{"spec.upgrade.canary.steps[0].type", "the mesh has no gateways that follow: leave the step out"},
 		},
 		{
 			"a mesh whose gateways all hold back", func(m *v1alpha1.MeshInstallation) { moving(m, held) },
-			weights(100), []string{"spec.upgrade.canary.steps[0].type", "no gateways that follow"},
+			weights(100),
+			[]string{"spec.upgrade.canary.steps[0].type", "no gateways that follow"},
 		},
 		{
 			"a gateway that holds back needs no pods for a share",
@@ -108,11 +114,13 @@ func TestWeights(t *testing.T) {
 				moving(m, shiftBy(v1alpha1.ShiftReplicas, threePods))
 				m.Spec.Upgrade.Type = v1alpha1.UpgradeInPlace
 			},
-			weights(50), []string{"spec.upgrade.canary.steps[0].type", "InPlace", "leave the step out", "Canary"},
+			weights(50),
+			[]string{"spec.upgrade.canary.steps[0].type", "InPlace", "leave the step out", "Canary"},
 		},
 		{
 			"fewer pods than a share takes", func(m *v1alpha1.MeshInstallation) { moving(m, shiftBy(v1alpha1.ShiftReplicas, threePods)) },
-			weights(10, 100), []string{
+			weights(10, 100),
+			[]string{
 				"spec.upgrade.canary.steps[0].gatewayWeight.percent", "gateway istio-ingress/ingress has 3 pods", "25 percent",
 				"spec.gateways[0].values.replicaCount to 6", "spec.gateways[0].shift.type to HTTPRoute",
 			},
@@ -124,13 +132,15 @@ func TestWeights(t *testing.T) {
 		},
 		{
 			"the chart's own one pod", func(m *v1alpha1.MeshInstallation) { moving(m, shiftBy(v1alpha1.ShiftReplicas, `{}`)) },
-			weights(20), []string{"has one pod", "50 percent", "spec.gateways[0].values.autoscaling.minReplicas to 3", "HTTPRoute"},
+			weights(20),
+			[]string{"has one pod", "50 percent", "spec.gateways[0].values.autoscaling.minReplicas to 3", "HTTPRoute"},
 		},
 		{
 			"more pods than the autoscaler may make", func(m *v1alpha1.MeshInstallation) {
 				moving(m, shiftBy(v1alpha1.ShiftReplicas, `{"autoscaling":{"minReplicas":2,"maxReplicas":4}}`))
 			},
-			weights(10), []string{"autoscaling.minReplicas to 6 and spec.gateways[0].values.autoscaling.maxReplicas with it"},
+			weights(10),
+			[]string{"autoscaling.minReplicas to 6 and spec.gateways[0].values.autoscaling.maxReplicas with it"},
 		},
 		{
 			"the second gateway has too few", func(m *v1alpha1.MeshInstallation) {
@@ -138,11 +148,13 @@ func TestWeights(t *testing.T) {
 				few.Name = "egress"
 				moving(m, shiftBy(v1alpha1.ShiftHTTPRoute, `{}`), few)
 			},
-			weights(10), []string{"istio-ingress/egress", "spec.gateways[1].values"},
+			weights(10),
+			[]string{"istio-ingress/egress", "spec.gateways[1].values"},
 		},
 		{
 			"a share of a gateway that moves all at once", func(m *v1alpha1.MeshInstallation) { moving(m, shiftBy(v1alpha1.ShiftSelector, threePods)) },
-			weights(0, 60, 100), []string{
+			weights(0, 60, 100),
+			[]string{
 				"spec.upgrade.canary.steps[1].gatewayWeight.percent", "all of its traffic at once", "spec.gateways[0].shift.type is Selector", "write 0 or 100", "HTTPRoute",
 			},
 		},

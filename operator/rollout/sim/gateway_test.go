@@ -26,8 +26,8 @@ func weigh(name string, percent int32) v1alpha1.Step {
 	return v1alpha1.Step{Name: name, Type: v1alpha1.StepGatewayWeight, GatewayWeight: &v1alpha1.GatewayWeightStep{Percent: percent}}
 }
 
-func judge(name string, gates ...string) v1alpha1.Step {
-	return v1alpha1.Step{Name: name, Type: v1alpha1.StepAnalysis, Analysis: &v1alpha1.AnalysisStep{Gates: gates}}
+func judge(gates ...string) v1alpha1.Step {
+	return v1alpha1.Step{Name: "look", Type: v1alpha1.StepAnalysis, Analysis: &v1alpha1.AnalysisStep{Gates: gates}}
 }
 
 // door is a shop with a gateway, whose new version takes four seconds to start, and whose shares take five to be measured.
@@ -75,7 +75,7 @@ func hook(when v1alpha1.HookTime) func(*v1alpha1.MeshInstallation) {
 var gatewaySituations = []situation{
 	{"gateways-move-first-by-default", func() *Cluster { return door(nil) }, v1alpha1.OutcomeCompleted},
 	{"gateways-in-three-weights", func() *Cluster {
-		return door(steps(weigh("quarter", 25), judge("look"), weigh("half", 50), weigh("all", 100)))
+		return door(steps(weigh("quarter", 25), judge(), weigh("half", 50), weigh("all", 100)))
 	}, v1alpha1.OutcomeCompleted},
 	{"a-gateway-without-steps-moves-at-promotion", func() *Cluster {
 		return door(steps(move("early", "early", 100)))
@@ -138,17 +138,17 @@ var gatewaySituations = []situation{
 		return c
 	}, v1alpha1.OutcomeRolledBack},
 	{"a-metric-that-passes", func() *Cluster {
-		c := door(both(steps(judge("look", "success-rate")), success))
+		c := door(both(steps(judge("success-rate")), success))
 		c.Gates = map[string]func(*Cluster) analysis.Outcome{"success-rate": always(analysis.Success)}
 		return c
 	}, v1alpha1.OutcomeCompleted},
 	{"a-metric-that-fails", func() *Cluster {
-		c := door(both(steps(weigh("quarter", 25), judge("look", "success-rate")), success))
+		c := door(both(steps(weigh("quarter", 25), judge("success-rate")), success))
 		c.Gates = map[string]func(*Cluster) analysis.Outcome{"success-rate": always(analysis.Failure)}
 		return c
 	}, v1alpha1.OutcomeRolledBack},
 	{"a-server-that-is-away-for-a-while", func() *Cluster {
-		c := door(both(steps(weigh("quarter", 25), judge("look", "success-rate")), success))
+		c := door(both(steps(weigh("quarter", 25), judge("success-rate")), success))
 		c.Gates = map[string]func(*Cluster) analysis.Outcome{"success-rate": between(20, 100)}
 		return c
 	}, v1alpha1.OutcomeCompleted},
@@ -169,7 +169,7 @@ var gatewaySituations = []situation{
 
 // No data is never success: a gate that is never measured passes nothing.
 func TestAGateThatIsNotMeasuredPassesNothing(t *testing.T) {
-	c := door(both(steps(judge("look", "success-rate")), success, pauseOnFailure))
+	c := door(both(steps(judge("success-rate")), success, pauseOnFailure))
 	c.Run(1800)
 	if p := c.Progress(); p.Step != 0 || !p.Halted {
 		t.Errorf("step %d, halted %t: the step was passed without a measurement\n%s", p.Step, p.Halted, c.Trace())
