@@ -9,6 +9,10 @@ import (
 	"github.com/meshwright/meshwright/operator/traffic"
 )
 
+// slowFloor in milliseconds is what is never slow: proxies that have just begun open connections and shake hands at first, which a fast
+// old version beside them does not.
+const slowFloor = 50
+
 // slowBounds are the bounds of buckets between which the old version's p99 lies, in milliseconds: what takes longer is slow. Both are
 // tried, for buckets are coarse: a version may become slower by much without passing the upper one. That they are chosen by what is
 // then compared is no cheating: the number of new requests above the n-th largest of the old has the hypergeometric
@@ -23,6 +27,9 @@ func slowBounds(old []traffic.Bucket) []float64 {
 	for _, b := range old {
 		if math.IsInf(b.Millis, 1) {
 			break
+		}
+		if b.Millis < slowFloor {
+			continue
 		}
 		bounds = append(bounds, b.Millis)
 		if float64(b.Count) >= wanted {
