@@ -67,7 +67,8 @@ func (r *Reconciler) look(ctx context.Context, s *scope) (world, error) {
 		if d.DeletionTimestamp != nil {
 			continue
 		}
-		v := traffic.Version{Exists: true, Replicas: 1, Ready: d.Status.ReadyReplicas}
+		// Available is ready for minReadySeconds, in which every node learns of a pod.
+		v := traffic.Version{Exists: true, Replicas: 1, Ready: d.Status.AvailableReplicas}
 		if d.Spec.Replicas != nil {
 			v.Replicas = *d.Spec.Replicas
 		}

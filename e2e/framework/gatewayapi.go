@@ -20,8 +20,6 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-
-	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // gatewayAPIModule holds the CRDs of the Gateway API, in the version of go.mod.
@@ -97,15 +95,15 @@ func (e *Env) gatewayAPI(ctx context.Context) ([]*unstructured.Unstructured, err
 	return out, nil
 }
 
-// OuterGateway makes a Gateway of class istio at a revision, whose pods and Service istiod makes, and waits until it runs. Routes of all
-// namespaces may attach to its port 80. It returns the name of its Service.
-func (e *Env) OuterGateway(ctx context.Context, gateway client.ObjectKey, revision string) (client.ObjectKey, error) {
+// OuterGateway makes a Gateway of class istio with a label, whose pods and Service istiod makes when it runs. Routes of all namespaces may
+// attach to its port 80. It returns the name of its Service and of its Deployment.
+func (e *Env) OuterGateway(ctx context.Context, gateway client.ObjectKey, label, value string) (client.ObjectKey, error) {
 	service := client.ObjectKey{Namespace: gateway.Namespace, Name: gateway.Name + "-istio"}
-	err := e.apply(ctx, &gatewayv1.Gateway{
+	return service, e.apply(ctx, &gatewayv1.Gateway{
 		TypeMeta: metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "Gateway"},
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: gateway.Namespace, Name: gateway.Name,
-			Labels:      map[string]string{v1alpha1.IstioRevision: revision},
+			Labels:      map[string]string{label: value},
 			Annotations: map[string]string{"networking.istio.io/service-type": "ClusterIP"},
 		},
 		Spec: gatewayv1.GatewaySpec{
@@ -116,8 +114,4 @@ func (e *Env) OuterGateway(ctx context.Context, gateway client.ObjectKey, revisi
 			}},
 		},
 	})
-	if err != nil {
-		return service, err
-	}
-	return service, e.WaitDeployment(ctx, service)
 }

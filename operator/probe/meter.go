@@ -83,7 +83,7 @@ func (s *side) clone() side {
 	return side{counters: s.counters, buckets: maps.Clone(s.buckets)}
 }
 
-// marked is what had been counted at a moment.
+// marked is what had been counted at a moment; without sides it has not begun.
 type marked struct {
 	at    time.Time
 	sides map[string]side
@@ -119,8 +119,9 @@ func (m *Meter) Listen(tell func()) {
 	m.listeners = append(m.listeners, tell)
 }
 
-// Since is what was counted since a mark was first named, which is when it begins; false until something was read after it, and while
-// nothing could be read lately.
+// Since is what was counted since a mark began: with the first reading after it was first named, for what was read before says nothing of what
+// came after; or with the watch, when nothing was read yet. It is false until something was read after that, and while nothing could be
+// read lately.
 func (m *Meter) Since(gateway types.NamespacedName, mark string) (traffic.Sample, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -133,7 +134,7 @@ func (m *Meter) Since(gateway types.NamespacedName, mark string) (traffic.Sample
 		c.mark(mark)
 		return traffic.Sample{}, false
 	}
-	if !c.read.After(from.at) || m.Clock.Since(c.read) > meterFresh {
+	if from.sides == nil || !c.read.After(from.at) || m.Clock.Since(c.read) > meterFresh {
 		return traffic.Sample{}, false
 	}
 	return traffic.Sample{
@@ -141,23 +142,26 @@ func (m *Meter) Since(gateway types.NamespacedName, mark string) (traffic.Sample
 	}, true
 }
 
-// mark remembers what has been counted by now. The oldest mark goes when there are too many, but for that of the whole.
+// mark names a moment. The oldest mark goes when there are too many, but for that of the whole.
 func (c *count) mark(name string) {
-	at := c.read
-	if at.IsZero() {
-		at = c.began
+	c.marks[name] = &marked{}
+	if c.read.IsZero() {
+		c.begin(c.marks[name], c.began)
 	}
-	sides := map[string]side{}
-	for revision, s := range c.sides {
-		sides[revision] = s.clone()
-	}
-	c.marks[name] = &marked{at: at, sides: sides}
 	if name == traffic.Whole {
 		return
 	}
 	if c.order = append(c.order, name); len(c.order) > maxMarks {
 		delete(c.marks, c.order[0])
 		c.order = c.order[1:]
+	}
+}
+
+// begin remembers what has been counted by now.
+func (c *count) begin(m *marked, at time.Time) {
+	m.at, m.sides = at, map[string]side{}
+	for revision, s := range c.sides {
+		m.sides[revision] = s.clone()
 	}
 }
 
@@ -292,6 +296,11 @@ func (c *count) take(pods []Pod, readings map[types.UID]Proxy, now time.Time) {
 		delete(c.pods, uid)
 	}
 	c.read = now
+	for _, m := range c.marks {
+		if m.sides == nil {
+			c.begin(m, now)
+		}
+	}
 }
 
 // common keeps the listeners that every pod has.

@@ -75,13 +75,19 @@ func TestMeterCountsSinceAMark(t *testing.T) {
 	if _, known := b.meter.Since(ingress, "weight 25"); known {
 		t.Error("a mark knows something before it was named")
 	}
+	b.reads["a"] = Proxy{Requests: 1010, Connections: 101}
+	b.reads["b"] = Proxy{Requests: 9}
+	b.round()
+	if _, known := b.meter.Since(ingress, "weight 25"); known {
+		t.Error("a mark knows something of before its first reading")
+	}
 	b.reads["a"] = Proxy{Requests: 1030, Connections: 103, Errors: 1, Buckets: map[float64]int64{10: 30}, Active: 2}
 	b.reads["b"] = Proxy{Requests: 15, Connections: 1, Listeners: []string{"0.0.0.0_80"}}
 	b.round()
 	got := b.since("weight 25")
 	want := traffic.Sample{
-		Old: traffic.Counters{Pods: 1, Wanted: 1, Requests: 30, Connections: 3, Errors: 1, Active: 2, Buckets: []traffic.Bucket{{Millis: 10, Count: 30}}, Listeners: []string{}},
-		New: traffic.Counters{Pods: 1, Wanted: 1, Requests: 10, Connections: 1, Listeners: []string{"0.0.0.0_80"}},
+		Old: traffic.Counters{Pods: 1, Wanted: 1, Requests: 20, Connections: 2, Errors: 1, Active: 2, Buckets: []traffic.Bucket{{Millis: 10, Count: 30}}, Listeners: []string{}},
+		New: traffic.Counters{Pods: 1, Wanted: 1, Requests: 6, Connections: 1, Listeners: []string{"0.0.0.0_80"}},
 		For: meterEvery,
 	}
 	if diff := cmp.Diff(want, got, cmp.Transformer("none", func(s []string) int { return len(s) })); diff != "" {
