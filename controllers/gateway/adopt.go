@@ -77,10 +77,13 @@ func (r *Reconciler) adopt(ctx context.Context, s *scope, values map[string]any)
 	return nil
 }
 
-// keepAdopted leaves an adopted Deployment alone until all the traffic moves: its pods can't be told from others by a label, so that
-// it can't stand beside another version for longer than that takes.
+// keepAdopted leaves an adopted Deployment alone until all the traffic moves to another version: its pods can't be told from others by a
+// label, so that it can't stand beside another version for longer than that takes.
 func keepAdopted(s *scope, w world) {
-	if w.versions[render.Unrevisioned].Exists && len(w.versions) == 1 && (s.rollout == nil || s.want.Weight < 100) {
+	if !w.versions[render.Unrevisioned].Exists || len(w.versions) > 1 {
+		return
+	}
+	if s.rollout == nil || s.want.New == s.rollout.Spec.Plan.From.Revision || s.want.Weight < 100 {
 		s.want = rollout.Shift{New: render.Unrevisioned, Weight: 100, Wanted: true, Final: true}
 	}
 }

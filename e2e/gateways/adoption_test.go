@@ -27,8 +27,8 @@ func TestAdoption(t *testing.T) {
 	mesh := framework.Mesh("default", framework.Istio128)
 	mesh.Spec.Upgrade.Canary.RetireAfterSeconds = new(int32(0))
 	mesh.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{{Name: "all", Type: v1alpha1.StepPause, Pause: &v1alpha1.PauseStep{DurationSeconds: 1}}}
+	env.TemporaryNamespaces(t, nil, ingress.Namespace, cart.Namespace, "clients") // they go after the mesh, which has a gateway in one
 	env.Install(t, mesh)
-	env.TemporaryNamespaces(t, nil, ingress.Namespace, cart.Namespace, "clients")
 	values := framework.GatewayValues()
 	values["autoscaling"] = map[string]any{"enabled": false}
 	values["replicaCount"] = 2
