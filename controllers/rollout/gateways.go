@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/render"
 	"github.com/meshwright/meshwright/operator/rollout"
 	"github.com/meshwright/meshwright/operator/traffic"
 	"github.com/meshwright/meshwright/operator/validate"
@@ -38,7 +39,7 @@ func (r *Reconciler) gateways(ctx context.Context, o *v1alpha1.MeshRollout, mesh
 		}
 		listed := validate.Listed(g, mesh)
 		want := rollout.ShiftOf(&o.Spec.Plan, o.Status.Progress, listed, sorter.WaveOf(namespace.Labels, false))
-		out = append(out, gatewayOf(o.Name, g, want, listed))
+		out = append(out, gatewayOf(o, g, want, listed))
 	}
 	slices.SortFunc(out, func(a, b rollout.Gateway) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
@@ -46,7 +47,7 @@ func (r *Reconciler) gateways(ctx context.Context, o *v1alpha1.MeshRollout, mesh
 
 // gatewayOf reads off the status of a gateway how far it is with a shift. A status that speaks of another shift, or of an older spec, says
 // nothing.
-func gatewayOf(name string, g *v1alpha1.MeshGateway, want rollout.Shift, listed bool) rollout.Gateway {
+func gatewayOf(o *v1alpha1.MeshRollout, g *v1alpha1.MeshGateway, want rollout.Shift, listed bool) rollout.Gateway {
 	out := rollout.Gateway{
 		Name: g.Namespace + "/" + g.Name, Listed: listed, Weight: want.Weight, State: v1alpha1.ShiftProgressing,
 		Note: "its controller has not taken the step up yet",
@@ -56,6 +57,11 @@ func gatewayOf(name string, g *v1alpha1.MeshGateway, want rollout.Shift, listed 
 	}
 	shift := g.Status.Shift
 	if shift == nil {
+		adopted := len(g.Status.Versions) == 1 && g.Status.Versions[0].Revision == render.Unrevisioned
+		if adopted && (want.Weight < 100 || want.New == o.Spec.Plan.From.Revision) {
+			out.State, out.Note = v1alpha1.ShiftReached, "it was adopted, and moves when all of its traffic does"
+			return out
+		}
 		at := want.New
 		if want.Weight == 0 && !want.Wanted {
 			at = want.Old
@@ -65,7 +71,7 @@ func gatewayOf(name string, g *v1alpha1.MeshGateway, want rollout.Shift, listed 
 		}
 		return out
 	}
-	if shift.Rollout != name || shift.To != want.New || shift.Weight != traffic.Effective(g.Spec.Shift.Type, g.Status.Base, want.Weight) {
+	if shift.Rollout != o.Name || shift.To != want.New || shift.Weight != traffic.Effective(g.Spec.Shift.Type, g.Status.Base, want.Weight) {
 		return out
 	}
 	out.Weight, out.State, out.Note = shift.Weight, shift.State, shift.Message
