@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,6 +37,9 @@ func (w *Witness) injects(ctx context.Context, q question) rollout.Evidence {
 	}
 	return judge(trial, model, q.target)
 }
+
+// proxyContainer is the name of the proxy in a pod.
+const proxyContainer = "istio-proxy"
 
 // trialLabel marks the pods that are tried, for policies that have to exempt them.
 const trialLabel = "meshwright.io/trial"
@@ -68,14 +72,19 @@ func (w *Witness) model(ctx context.Context, q question) (*corev1.Pod, error) {
 	for _, example := range w.Examples(q.plan.From.Revision) {
 		pod := &corev1.Pod{}
 		err := w.Live.Get(ctx, example, pod)
-		if err == nil {
-			return pod, nil
-		}
-		if !apierrors.IsNotFound(err) {
+		if client.IgnoreNotFound(err) != nil {
 			return nil, err
+		}
+		if err == nil && hasSidecar(pod) {
+			return pod, nil
 		}
 	}
 	return plain, nil
+}
+
+// hasSidecar says whether a pod has a container of its own beside the proxy. One of a gateway, that somebody else installed, has not.
+func hasSidecar(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name != proxyContainer })
 }
 
 // trialOf is a copy of a pod as its template would have it: without what injection, the scheduler and its service account added.
@@ -94,7 +103,7 @@ func trialOf(model *corev1.Pod, target *v1alpha1.MeshRevision) *corev1.Pod {
 		}
 	}
 	for _, c := range model.Spec.Containers {
-		if c.Name == "istio-proxy" || c.Name == "istio-validation" {
+		if c.Name == proxyContainer || c.Name == "istio-validation" {
 			continue
 		}
 		// What is mounted and asked of nodes says nothing about injection, and may be refused in another namespace.

@@ -144,3 +144,15 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+// A pod of a gateway that somebody else installed is injected too, and is no model: it has nothing but the proxy.
+func TestGatewaysAreNoModels(t *testing.T) {
+	gateway := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "istio-proxy"}}}}
+	if hasSidecar(gateway) {
+		t.Error("a gateway is taken for a workload with a sidecar")
+	}
+	gateway.Spec.Containers = append(gateway.Spec.Containers, corev1.Container{Name: "app"})
+	if !hasSidecar(gateway) {
+		t.Error("a workload with a sidecar is no model")
+	}
+}
