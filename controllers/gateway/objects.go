@@ -61,7 +61,7 @@ func (r *Reconciler) phases(ctx context.Context, s *scope, values map[string]any
 	}
 	var workloads []*unstructured.Unstructured
 	for _, revision := range slices.Sorted(maps.Keys(sizes)) {
-		if s.revisions[revision] == nil || sizes[revision] < 0 && s.held == "" {
+		if s.revisions[revision] == nil || sizes[revision] < 0 {
 			continue
 		}
 		objects, _, err := r.version(ctx, s, values, revision)
@@ -121,7 +121,7 @@ func additions(s *scope, full render.GatewayRequest, objects render.GatewayObjec
 		return out, nil
 	}
 	next := s.want.New
-	if d.New < 0 && s.held == "" {
+	if d.New < 0 {
 		next = ""
 	}
 	route, err := render.Route(full, objects.Shared, s.old, next, d.Route)

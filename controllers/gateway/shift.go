@@ -201,9 +201,17 @@ func (r *Reconciler) plan(s *scope, w world) traffic.Decision {
 	s.weight = in.Weight
 	in.New.Configured, in.New.Problem = r.configured(s, in)
 	if s.held != "" {
-		return traffic.Decision{Old: -1, New: -1, Pointer: in.Pointer, Route: in.Route, Note: s.held}
+		return traffic.Decision{Old: size(in.Old), New: size(in.New), Pointer: in.Pointer, Route: in.Route, Note: s.held}
 	}
 	return traffic.Decide(in)
+}
+
+// size is how many pods a version has; negative when it is not there.
+func size(v traffic.Version) int32 {
+	if !v.Exists {
+		return -1
+	}
+	return v.Replicas
 }
 
 // pointerOf says whose pods a Service selects.
