@@ -27,7 +27,7 @@ func TestJobs(t *testing.T) {
 	jobs := &Jobs{Client: cl, Live: cl}
 	o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1", UID: "u"}}
 	hook := v1alpha1.Hook{Name: "smoke", Job: &v1alpha1.JobHook{Namespace: "tests", CronJob: template.Name, TimeoutSeconds: 60}}
-	now := time.Now()
+	now := time.Time{}.Add(time.Second) // the fake API server gives no time of creation
 	for range 2 {
 		if m, err := jobs.Outcome(t.Context(), o, hook, "1/0", now); m != nil || err != nil {
 			t.Fatalf("a Job that runs says %+v, %v", m, err)
