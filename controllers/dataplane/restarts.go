@@ -114,14 +114,13 @@ func (r *Restarter) picks(ctx context.Context, o *v1alpha1.MeshRollout) (picks [
 		return nil, 0, client.IgnoreNotFound(err)
 	}
 	towards := dataplane.TowardsOf(o, to, r.Clock.Now())
-	now := towards.Now
 	var names []string
 	for _, all := range members {
 		for _, n := range all {
 			names = append(names, n.Name)
 		}
 	}
-	recent := r.Index.Recent(names, towards.Revision, now.Add(-time.Minute))
+	recent := r.Index.Recent(names, towards.Revision, towards.Now.Add(-time.Minute))
 	done := map[string]bool{}
 	for _, s := range plan.Steps {
 		if s.DataPlane == nil || done[s.DataPlane.Wave] {
@@ -133,16 +132,20 @@ func (r *Restarter) picks(ctx context.Context, o *v1alpha1.MeshRollout) (picks [
 			continue
 		}
 		var all []rollout.Workload
-		settled := true
 		for _, n := range members[s.DataPlane.Wave] {
-			settled = settled && n.Settled(towards.Revision, now)
 			all = append(all, r.Index.Workloads(n, towards)...)
 		}
-		if !settled {
-			wait = again // new pods would still get the other sidecar
-			continue
-		}
 		next := rollout.Next(plan.Restart, share, all, recent)
+		if len(next) > 0 {
+			settled, err := r.settled(ctx, members[s.DataPlane.Wave], towards)
+			if err != nil {
+				return nil, 0, err
+			}
+			if !settled {
+				wait = again // new pods would still get the other sidecar
+				continue
+			}
+		}
 		picks = append(picks, next...)
 		rests := slices.ContainsFunc(all, func(w rollout.Workload) bool { return w.Resting > 0 })
 		if len(next) == 0 && (rests || plan.Restart.PodsPerMinute > 0 && recent > 0) {
@@ -150,6 +153,19 @@ func (r *Restarter) picks(ctx context.Context, o *v1alpha1.MeshRollout) (picks [
 		}
 	}
 	return picks, wait, nil
+}
+
+// settled says whether new pods of all namespaces of a wave get the sidecar that they are moved to. Where tags point, the API server
+// is asked.
+func (r *Restarter) settled(ctx context.Context, members []dataplane.Member, to dataplane.Towards) (bool, error) {
+	var tags map[string]time.Time
+	if slices.ContainsFunc(members, func(n dataplane.Member) bool { return n.Tag != "" }) {
+		var err error
+		if tags, err = dataplane.PointedAt(ctx, r.Live, to.Revision); err != nil {
+			return false, err
+		}
+	}
+	return !slices.ContainsFunc(members, func(n dataplane.Member) bool { return !n.Settled(to.Revision, tags, to.Now) }), nil
 }
 
 // still asks the API server itself whether the rollout is the active operation and still wants the same step.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/rollout"
+	"github.com/meshwright/meshwright/operator/version"
 )
 
 // Gather gathers what enrollment needs of every installation, in the order of their names. The operator's own namespace is
@@ -102,11 +103,17 @@ func MemberOf(mesh Named, n *metav1.PartialObjectMetadata) (Member, bool) {
 		return Member{}, false
 	}
 	member := Member{Name: n.Name, Excluded: n.Annotations[v1alpha1.AnnotationRestart] == excluded}
-	if mesh.Label && !OwnsLabel(n) && !mesh.Follows(n.Labels) {
+	follows := mesh.Follows(n.Labels)
+	if !OwnsLabel(n) && !follows {
 		member.Blocked = "its namespace is labelled " + RevisionLabel + "=" + n.Labels[RevisionLabel] + " by " + setter(n) + ": label it there, or remove the label"
 	}
-	if OwnsLabel(n) && n.Labels[InjectionLabel] == "" {
+	switch {
+	case n.Labels[InjectionLabel] != "": // it beats the label of a revision
+		member.Tag = version.DefaultRevisionName
+	case OwnsLabel(n):
 		member.Label, member.Since = n.Labels[RevisionLabel], labelledAt(n)
+	case follows:
+		member.Tag = n.Labels[RevisionLabel]
 	}
 	return member, true
 }

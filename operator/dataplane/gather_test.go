@@ -110,20 +110,20 @@ func TestMembers(t *testing.T) {
 		{
 			"who follows a tag moves with the tag, whatever wave matches", nil,
 			namespace("a", with(RevisionLabel, "stable", "tier", "test"), "kubectl"), "followers",
-			Member{Name: "a"},
+			Member{Name: "a", Tag: "stable"},
 		},
 		{
 			"who follows the default revision moves with that", nil,
 			namespace("a", with(InjectionLabel, "enabled", "tier", "test")), "followers",
-			Member{Name: "a"},
+			Member{Name: "a", Tag: "default"},
 		},
 		{
-			"by name too", nil, namespace("a", with(RevisionLabel, "default"), "kubectl"), "followers", Member{Name: "a"},
+			"by name too", nil, namespace("a", with(RevisionLabel, "default"), "kubectl"), "followers", Member{Name: "a", Tag: "default"},
 		},
 		{
 			"istio-injection beats our label, which says nothing then", nil,
 			namespace("a", with(InjectionLabel, "enabled", RevisionLabel, "1-28-2"), us), "followers",
-			Member{Name: "a"},
+			Member{Name: "a", Tag: "default"},
 		},
 		{
 			"who names the revision itself can't be moved by us", nil, namespace("a", with(RevisionLabel, "1-28-2", "tier", "test"), "argocd"),
@@ -145,12 +145,12 @@ func TestMembers(t *testing.T) {
 			namespace("a", with(InjectionLabel, "enabled")), "",
 			Member{},
 		},
-		{"a wave has a tag", tags, namespace("a", with(RevisionLabel, "stable"), "kubectl"), "early", Member{Name: "a"}},
-		{"another tag is promoted", tags, namespace("a", with(RevisionLabel, "prod"), "kubectl"), "followers", Member{Name: "a"}},
+		{"a wave has a tag", tags, namespace("a", with(RevisionLabel, "stable"), "kubectl"), "early", Member{Name: "a", Tag: "stable"}},
+		{"another tag is promoted", tags, namespace("a", with(RevisionLabel, "prod"), "kubectl"), "followers", Member{Name: "a", Tag: "prod"}},
 		{
-			"with tags nobody's label stands in the way", tags, namespace("a", with(RevisionLabel, "1-28-2"), "kubectl"),
+			"a tag moves nobody who names the revision itself", tags, namespace("a", with(RevisionLabel, "1-28-2"), "argocd"),
 			"followers",
-			Member{Name: "a"},
+			Member{Name: "a", Blocked: blocked},
 		},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {

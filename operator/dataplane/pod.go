@@ -23,6 +23,8 @@ type pod struct {
 	gateway unique.Handle[string]
 	// owner is kind/name of what would have to be restarted; template tells the generations of its pods apart.
 	owner, template unique.Handle[string]
+	// startedFor is the rollout that its workload was restarted for when it was made.
+	startedFor unique.Handle[string]
 	// trouble is why a container does not get ready and will hardly do; empty for none.
 	trouble unique.Handle[string]
 	// born is the time of its creation, in seconds since 1970.
@@ -59,7 +61,8 @@ func podOf(meta metav1.Object) pod {
 	p := pod{
 		revision: nothing, injection: unique.Make(annotations[v1alpha1.AnnotationInjection]), trouble: nothing,
 		gateway: unique.Make(labels[v1alpha1.LabelGateway]), owner: unique.Make(owner), template: unique.Make(template),
-		born: meta.GetCreationTimestamp().Unix(), ending: meta.GetDeletionTimestamp() != nil,
+		startedFor: unique.Make(annotations[v1alpha1.AnnotationRestartedFor]),
+		born:       meta.GetCreationTimestamp().Unix(), ending: meta.GetDeletionTimestamp() != nil,
 	}
 	if text, injected := annotations[statusAnnotation]; injected {
 		var status struct {
@@ -135,7 +138,7 @@ func trimPod(object any) (any, error) {
 		Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion, OwnerReferences: p.OwnerReferences,
 		CreationTimestamp: p.CreationTimestamp, DeletionTimestamp: p.DeletionTimestamp,
 		Labels:      keep(p.Labels, injectKey, v1alpha1.LabelGateway, deploymentTemplate, argoTemplate, setTemplate),
-		Annotations: keep(p.Annotations, injectKey, statusAnnotation, RevisionLabel, v1alpha1.AnnotationInjection),
+		Annotations: keep(p.Annotations, injectKey, statusAnnotation, RevisionLabel, v1alpha1.AnnotationInjection, v1alpha1.AnnotationRestartedFor),
 	}}
 	out.Spec.HostNetwork = p.Spec.HostNetwork
 	for _, c := range p.Status.Conditions {

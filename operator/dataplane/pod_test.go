@@ -185,7 +185,7 @@ func TestPodOf(t *testing.T) {
 			tc.change(p)
 			want := pod{
 				revision: nothing, injection: nothing, gateway: nothing, owner: unique.Make("Pod/p"), template: nothing,
-				trouble: nothing, born: born.Unix(),
+				startedFor: nothing, trouble: nothing, born: born.Unix(),
 			}
 			tc.want(&want)
 			if diff := cmp.Diff(want, podOf(p), samePod); diff != "" {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -151,6 +152,22 @@ func TagsOf(ctx context.Context, live client.Reader, revision string) ([]metav1.
 	tags.SetGroupVersionKind(InjectorKind)
 	err := live.List(ctx, tags, client.HasLabels{tagLabel}, client.MatchingLabels{RevisionLabel: revision})
 	return tags.Items, err
+}
+
+// PointedAt are the names of the tags that point to a revision, each with the time at which its webhook was written last.
+func PointedAt(ctx context.Context, live client.Reader, revision string) (map[string]time.Time, error) {
+	tags, err := TagsOf(ctx, live, revision)
+	out := map[string]time.Time{}
+	for i := range tags {
+		last := tags[i].CreationTimestamp.Time
+		for _, entry := range tags[i].ManagedFields {
+			if entry.Time != nil && entry.Time.After(last) {
+				last = entry.Time.Time
+			}
+		}
+		out[tags[i].Labels[tagLabel]] = last
+	}
+	return out, err
 }
 
 // UsersOfRevision names what refers to one revision: pods, gateways included, namespaces and pod templates. The error is

@@ -41,17 +41,25 @@ type Member struct {
 	Excluded bool
 	// Blocked says why the namespace can't be moved; empty when it can.
 	Blocked string
-	// Label is the revision that our label names, since when; empty where the namespace follows a tag or the default revision.
+	// Label is the revision that our label names, since when; empty where the namespace follows a tag.
 	Label string
 	Since time.Time
+	// Tag is the tag that it follows, that of the default revision being "default"; empty where it has a label of ours.
+	Tag string
 }
 
-// settles is how long the API server may take to know the label of a namespace when it asks the injector for a pod.
+// settles is how long the API server may take to know the label of a namespace, or the webhook of a tag, when it asks the injector for
+// a pod.
 const settles = 2 * time.Second
 
-// Settled says whether new pods get the sidecar of a revision.
-func (m Member) Settled(revision string, now time.Time) bool {
-	return m.Blocked != "" || m.Label == "" || m.Label == revision && now.Sub(m.Since) >= settles
+// Settled says whether new pods get the sidecar of a revision, of which the tags that point to it are given, each with the time since
+// when it does.
+func (m Member) Settled(revision string, tags map[string]time.Time, now time.Time) bool {
+	since, there := m.Since, m.Label == revision
+	if m.Tag != "" {
+		since, there = tags[m.Tag]
+	}
+	return m.Blocked != "" || there && now.Sub(since) >= settles
 }
 
 // Workloads are the workloads of a namespace, as they are. It is not known before the index has seen the cluster.
@@ -106,7 +114,7 @@ func (i *Index) workload(n Member, owner string, names []string, to Towards) rol
 		}
 	}
 	if to.Type == v1alpha1.RestartEvict {
-		out.Started, out.Astray, out.Settled, out.Behind = false, false, true, 0 // pods go one by one, their template stays
+		out.Started, out.Astray, out.Settled, out.Behind, out.Missed = false, false, true, 0, 0 // pods go one by one, their template stays
 	}
 	return out
 }
@@ -117,6 +125,9 @@ func (i *Index) tally(out *rollout.Workload, name types.NamespacedName, p pod, n
 	moved := p.revision.Value() == to.Revision && (to.Injection == "" || p.injection.Value() == to.Injection)
 	if !moved && p.template.Value() == newest {
 		out.Behind++
+	}
+	if !moved && p.startedFor.Value() == to.Stamp {
+		out.Missed++
 	}
 	switch {
 	case moved && p.ready:

@@ -37,6 +37,11 @@ func webPod(template string, n int, revision string, changes ...func(*corev1.Pod
 		}}, changes)...)
 }
 
+// madeBy is a pod of the template that a restart made.
+func madeBy(stamp string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Annotations[v1alpha1.AnnotationRestartedFor] = stamp }
+}
+
 func podOfOwner(kind, owner, name, revision string, changes ...func(*corev1.Pod)) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "shop", Name: name, Labels: map[string]string{}, Annotations: map[string]string{},
@@ -162,7 +167,17 @@ func TestWorkloads(t *testing.T) {
 		},
 		{
 			"it was restarted, and its new pods did not get the sidecar", forward,
-			[]runtime.Object{deployment("web", 1, restartedFor("forward")), webPod("b", 1, "1-28-2")},
+			[]runtime.Object{deployment("web", 1, restartedFor("forward")), webPod("b", 1, "1-28-2", madeBy("forward"))},
+			[]w{{Name: web, Desired: 1, Pods: 1, Behind: 1, Missed: 1, Started: true, Settled: true, Waiting: []string{"web-b-1"}}},
+		},
+		{
+			"it was restarted, and there is no news of its new pods yet", forward,
+			[]runtime.Object{deployment("web", 1, restartedFor("forward")), webPod("a", 1, "1-28-2")},
+			[]w{{Name: web, Desired: 1, Pods: 1, Behind: 1, Started: true, Settled: true, Waiting: []string{"web-a-1"}}},
+		},
+		{
+			"what the other direction made has missed nothing", backward,
+			[]runtime.Object{deployment("web", 1, restartedFor("back")), webPod("b", 1, "1-29-1", madeBy("forward"))},
 			[]w{{Name: web, Desired: 1, Pods: 1, Behind: 1, Started: true, Settled: true, Waiting: []string{"web-b-1"}}},
 		},
 		{
@@ -413,13 +428,16 @@ func TestSettled(t *testing.T) {
 		member Member
 		want   bool
 	}{
-		{"it follows a tag, which was moved before anything", Member{}, true},
+		{"it follows a tag that points there, for long enough", Member{Tag: "prod"}, true},
+		{"the API server may not know yet where the tag points", Member{Tag: "young"}, false},
+		{"its tag points elsewhere", Member{Tag: "other"}, false},
 		{"our label names the revision, for long enough", Member{Label: "1-29-1", Since: noon.Add(-2 * time.Second)}, true},
 		{"the API server may not know a label yet that is younger", Member{Label: "1-29-1", Since: noon.Add(-2*time.Second + 1)}, false},
 		{"our label names the other revision", Member{Label: "1-28-2", Since: noon.Add(-time.Hour)}, false},
 		{"nothing in it is moved, so nothing is waited for", Member{Label: "1-28-2", Blocked: "by others"}, true},
 	} {
-		if got := tc.member.Settled("1-29-1", noon); got != tc.want {
+		tags := map[string]time.Time{"prod": noon.Add(-2 * time.Second), "young": noon.Add(-time.Second)}
+		if got := tc.member.Settled("1-29-1", tags, noon); got != tc.want {
 			t.Errorf("%s: Settled = %v, want %v", tc.reason, got, tc.want)
 		}
 	}

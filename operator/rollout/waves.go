@@ -18,8 +18,9 @@ type Workload struct {
 	// Name is kind/namespace/name.
 	Name string
 	// Desired pods; Pods that there are; Moved of them have the proxy that the rollout moves to; Ready of the moved ones are
-	// ready; Behind are of the newest template and have not moved; Broken have not moved, and were not ready before.
-	Desired, Pods, Moved, Ready, Behind, Broken int32
+	// ready; Behind are of the newest template and have not moved; Missed were made by the restart for this rollout, in this
+	// direction, and have not moved; Broken have not moved, and were not ready before.
+	Desired, Pods, Moved, Ready, Behind, Missed, Broken int32
 	// Started says that it was told to restart for this rollout, in this direction.
 	Started bool
 	// Settled says that all its pods are of its newest template.
@@ -54,7 +55,7 @@ func (w *Workload) moving() bool {
 
 // failing says why the move of it has failed, if it has.
 func (w *Workload) failing() string {
-	if w.Started && w.Settled && w.Behind > 0 {
+	if w.Started && w.Settled && w.Missed > 0 { // pods say themselves what made them: news of them may come later than that of their workload
 		return "was restarted, and its new pods did not get the sidecar: look at the labels istio.io/rev and sidecar.istio.io/inject of its pods"
 	}
 	return w.Failing

@@ -197,12 +197,17 @@ func TestCount(t *testing.T) {
 		{
 			"a restart that did not bring the new sidecar", "another restart would not help: its labels say otherwise",
 			v1alpha1.RestartRollout,
-			[]Workload{waits("a", 1, func(w *Workload) { w.Started = true })},
+			[]Workload{waits("a", 1, func(w *Workload) { w.Started, w.Missed = true, 1 })},
 			Wave{
 				Known: true, Total: 1, Moving: 1,
 				Failing: "a: was restarted, and its new pods did not get the sidecar: look at the labels istio.io/rev and " +
 					"sidecar.istio.io/inject of its pods",
 			},
+		},
+		{
+			"a restart whose new pods are not seen yet", "news of pods may come later than that of their workload", v1alpha1.RestartRollout,
+			[]Workload{waits("a", 1, func(w *Workload) { w.Started = true })},
+			Wave{Known: true, Total: 1, Moving: 1},
 		},
 		{
 			"an eviction that was refused", "the first refusal by name is named", v1alpha1.RestartEvict,
@@ -456,8 +461,11 @@ func anyWorkload(name string) *rapid.Generator[Workload] {
 			w.Behind = rapid.Int32Range(0, w.Broken+waiting).Draw(t, "behind")
 		}
 		w.Started = rapid.Bool().Draw(t, "started")
+		if w.Started {
+			w.Missed = w.Behind
+		}
 		if w.Started && w.Settled && rapid.IntRange(0, 9).Draw(t, "without a sidecar") > 0 {
-			w.Pods, w.Behind, w.Broken, w.Waiting = w.Moved, 0, 0, nil
+			w.Pods, w.Behind, w.Missed, w.Broken, w.Waiting = w.Moved, 0, 0, 0, nil
 		}
 		w.Astray = !w.Started && !w.Settled && rapid.Bool().Draw(t, "astray")
 		if rapid.IntRange(0, 4).Draw(t, "held") == 0 {

@@ -152,6 +152,9 @@ func (w *Workload) facts(target string, back bool) rollout.Workload {
 		}
 		if p.revision != target && p.template == w.template {
 			out.Behind++
+			if w.started == target {
+				out.Missed++
+			}
 		}
 	}
 	return out
