@@ -21,7 +21,7 @@ func Secrets(live client.Reader, namespace string) func(ctx context.Context, nam
 			return nil, fmt.Errorf("there is no Secret %s in namespace %s: create it", name, namespace)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("Secret %s in namespace %s can't be read: %w", name, namespace, err)
+			return nil, fmt.Errorf("reading Secret %s in namespace %s: %w", name, namespace, err)
 		}
 		return secret.Data, nil
 	}

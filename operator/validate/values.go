@@ -110,16 +110,16 @@ func forbidden(path *field.Path, values map[string]any, ours owned) (errs field.
 	return errs
 }
 
-func lookup(values map[string]any, keys []string) (any, bool) {
-	value, set := values[keys[0]]
-	if !set || len(keys) == 1 {
-		return value, set
+func lookup(values map[string]any, keys []string) (value any, set bool) {
+	for i, key := range keys {
+		if value, set = values[key]; !set || i == len(keys)-1 {
+			break
+		}
+		if values, set = value.(map[string]any); !set {
+			return nil, false
+		}
 	}
-	inner, ok := value.(map[string]any)
-	if !ok {
-		return nil, false
-	}
-	return lookup(inner, keys[1:])
+	return value, set
 }
 
 // summary keeps an error short, whatever the value.
