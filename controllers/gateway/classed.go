@@ -166,8 +166,5 @@ func (r *Classed) revisionOf(ctx context.Context, mesh *v1alpha1.MeshInstallatio
 		return "", err
 	}
 	plan, p := &o.Spec.Plan, o.Status.Progress
-	if rollout.Promoted(plan, p) {
-		return plan.To.Revision, nil
-	}
-	return rollout.RevisionOf(plan, p, rollout.NewSorter(plan).WaveOf(namespace.Labels, false)), nil
+	return rollout.ClassedAt(plan, p, rollout.NewSorter(plan).WaveOf(namespace.Labels, false)), nil
 }

@@ -277,7 +277,7 @@ func (r *Reconciler) keep(ctx context.Context, s *scope) (conditions.Verdict, er
 	if err != nil {
 		return verdict, err
 	}
-	if s.old == render.Unrevisioned && decision.Old < 0 && s.held == "" && result.Ready() {
+	if s.old == render.Unrevisioned && decision.Old < 0 && s.held == "" && !s.mesh.Spec.Paused && result.Ready() {
 		if err := r.release(ctx, s); err != nil {
 			return verdict, err
 		}

@@ -31,9 +31,9 @@ func serving(s *scope, d traffic.Decision, result apply.Result) apply.Result {
 	ready := func(is func(apply.NotReady) bool) bool { return !slices.ContainsFunc(result.NotReady, is) }
 	switch {
 	case d.Pointer == traffic.ToOld, d.Pointer == traffic.ToBoth && ready(old):
-		result.NotReady = slices.DeleteFunc(result.NotReady, next)
+		result.NotReady = slices.DeleteFunc(slices.Clone(result.NotReady), next)
 	case d.Pointer == traffic.ToNew, d.Pointer == traffic.ToBoth && ready(next):
-		result.NotReady = slices.DeleteFunc(result.NotReady, old)
+		result.NotReady = slices.DeleteFunc(slices.Clone(result.NotReady), old)
 	}
 	return result
 }

@@ -196,6 +196,7 @@ func (r *Reconciler) plan(s *scope, w world) traffic.Decision {
 		Old: w.versions[s.old], New: w.versions[s.want.New],
 		Base: s.base(w), Max: s.bound, Pointer: pointerOf(w, s.old, s.want.New), Route: w.route, Loose: s.old == render.Unrevisioned,
 	}
+	in.Back = s.rollout != nil && s.rollout.Status.Progress.Back
 	in.Weight = traffic.Effective(in.Type, in.Base, s.want.Weight)
 	in.Settled = w.service && !r.Clock.Now().Before(w.pointed.Add(settles))
 	s.weight = in.Weight
@@ -236,10 +237,11 @@ func (s *scope) base(w world) int32 {
 	return max(1, s.declared)
 }
 
-// configured says whether the pods of the new version are configured like those of the old one. A version that has served before has
-// shown that.
+// configured says whether the pods of the new version are configured like those of the old one. A version that serves, or has served
+// before, has shown that.
 func (r *Reconciler) configured(s *scope, in traffic.Input) (yes bool, problem string) {
-	if s.old == "" || s.rollout == nil || s.want.New != s.rollout.Spec.Plan.To.Revision || in.Loose {
+	serves := in.Pointer != traffic.ToOld || in.Type == v1alpha1.ShiftHTTPRoute && in.Route > 0
+	if s.old == "" || s.rollout == nil || s.want.New != s.rollout.Spec.Plan.To.Revision || in.Loose || serves {
 		return true, ""
 	}
 	if in.New.Ready == 0 {
@@ -250,7 +252,7 @@ func (r *Reconciler) configured(s *scope, in traffic.Input) (yes bool, problem s
 	switch {
 	case !known || sample.New.Pods < sample.New.Wanted || sample.Old.Pods < sample.Old.Wanted:
 		return false, "the statistics of its pods can't be read at port 15090: a NetworkPolicy may keep the operator out"
-	case sample.New.Rejected > 0:
+	case sample.Rejects():
 		return false, "its proxies have rejected configuration"
 	}
 	for _, listener := range sample.Old.Listeners {

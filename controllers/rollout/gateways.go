@@ -52,14 +52,21 @@ func gatewayOf(o *v1alpha1.MeshRollout, g *v1alpha1.MeshGateway, want rollout.Sh
 		Name: g.Namespace + "/" + g.Name, Listed: listed, Weight: want.Weight, State: v1alpha1.ShiftProgressing,
 		Note: "its controller has not taken the step up yet",
 	}
+	shift := g.Status.Shift
+	has := func(revision string) bool {
+		return slices.ContainsFunc(g.Status.Versions, func(v v1alpha1.GatewayVersion) bool { return v.Revision == revision })
+	}
+	if o.Status.Progress.Back && shift == nil && !listed && !has(o.Spec.Plan.To.Revision) {
+		out.State, out.Note = v1alpha1.ShiftReached, "nothing of it has moved" // one that never came up must not hold the workloads
+		return out
+	}
 	if g.Status.ObservedGeneration < g.Generation {
 		return out
 	}
-	shift := g.Status.Shift
 	if shift == nil {
 		adopted := len(g.Status.Versions) == 1 && g.Status.Versions[0].Revision == render.Unrevisioned
 		if adopted && (want.Weight < 100 || want.New == o.Spec.Plan.From.Revision) {
-			out.State, out.Note = v1alpha1.ShiftReached, "it was adopted, and moves when all of its traffic does"
+			out.State, out.Note, out.Adopted = v1alpha1.ShiftReached, "it was adopted, and moves when all of its traffic does", true
 			return out
 		}
 		at := want.New

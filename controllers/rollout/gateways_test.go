@@ -59,6 +59,18 @@ func TestGatewayOf(t *testing.T) {
 	}
 }
 
+// A team's gateway that never came up holds nobody's way back; one of spec.gateways is waited for.
+func TestAGatewayThatNeverCameUp(t *testing.T) {
+	o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1"}}
+	o.Spec.Plan.From.Revision, o.Spec.Plan.To.Revision, o.Status.Progress.Back = "1-28-2", "1-29-1", true
+	back := rollout.Shift{Old: "1-29-1", New: "1-28-2", Weight: 100, Wanted: true, Final: true}
+	for listed, want := range map[bool]v1alpha1.ShiftState{false: v1alpha1.ShiftReached, true: v1alpha1.ShiftProgressing} {
+		if got := gatewayOf(o, &v1alpha1.MeshGateway{}, back, listed); got.State != want {
+			t.Errorf("listed %v: %s (%s), want %s", listed, got.State, got.Note, want)
+		}
+	}
+}
+
 // Istiods are compared since the weight began: what the old one suffers too is not the new one's doing.
 func TestPilotHealth(t *testing.T) {
 	began := pilots{old: probe.Pilot{Rejects: 3}, next: probe.Pilot{Rejects: 1, Pushes: 10}}

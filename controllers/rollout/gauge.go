@@ -121,7 +121,7 @@ func (g *Gauge) ask(o *v1alpha1.MeshRollout, from, to *v1alpha1.MeshRevision, se
 		known = &examination{looked: map[string]analysis.Looked{}}
 		g.cases[o.UID] = known
 	}
-	if known.results == nil || known.step != stepOf(p) {
+	if known.results == nil || known.step != stepOf(p) || known.rollout.Status.Progress.Retries != p.Retries {
 		known.results, known.busy = map[string]analysis.Measurement{}, map[string]bool{}
 	}
 	known.rollout, known.step, known.due, known.gateways, known.from, known.to = o.DeepCopy(), stepOf(p), due, nil, from, to
@@ -169,8 +169,11 @@ func (g *Gauge) health(e *examination, d rollout.Due) (analysis.Measurement, boo
 	if !known || !all {
 		return analysis.Measurement{}, false
 	}
-	// What was rejected while the new version came up counts too.
-	sample.Old.Rejected, sample.New.Rejected = whole.Old.Rejected, whole.New.Rejected
+	sample.Before = whole.Old
+	if e.rollout.Status.Progress.Retries == 0 {
+		// What was rejected while the new version came up counts too; after that a person may have mended it.
+		sample.Old.Rejected, sample.New.Rejected = whole.Old.Rejected, whole.New.Rejected
+	}
 	looked := e.looked[d.Gate]
 	looked.Looks = max(looked.Looks, d.Looks)
 	health := plan.Analysis.Health
@@ -245,7 +248,7 @@ func (g *Gauge) run(ctx context.Context, e errand) {
 	m := g.measure(bounded, e)
 	g.mu.Lock()
 	known := g.cases[e.rollout.UID]
-	if known != nil && known.step == e.step {
+	if known != nil && known.step == e.step && known.rollout.Status.Progress.Retries == e.rollout.Status.Progress.Retries {
 		known.busy[e.due.Gate] = false
 		if m != nil {
 			known.results[e.due.Gate] = *m

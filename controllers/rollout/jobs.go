@@ -76,6 +76,7 @@ func (j *Jobs) run(ctx context.Context, o *v1alpha1.MeshRollout, hook v1alpha1.H
 	template := from.Spec.JobTemplate.DeepCopy()
 	job := &batchv1.Job{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
 	job.Namespace, job.Name = key.Namespace, key.Name
+	job.Spec.TTLSecondsAfterFinished = nil // one that is gone would be run again; it goes with the rollout
 	if job.Labels == nil {
 		job.Labels = map[string]string{}
 	}

@@ -40,8 +40,13 @@ func Health(h v1alpha1.Health, s traffic.Sample, l Looked, at time.Time) Measure
 	}
 	m := Measurement{At: at, Looks: l.Looks, Seen: l.Seen}
 	least := int64(max(1, h.MinRequests))
+	when := "at the same time"
+	if s.Old.Requests < max(1, least/thin) && s.Before.Requests >= least {
+		// The old version serves no more: what it did before is the next best to compare with.
+		s.Old.Requests, s.Old.Errors, s.Old.Buckets, when = s.Before.Requests, s.Before.Errors, s.Before.Buckets, "before"
+	}
 	switch old, n := s.Old.Requests, s.New.Requests; {
-	case s.New.Rejected > max(0, s.Old.Rejected):
+	case s.Rejects():
 		m.Outcome, m.Note = Failure, rejected(s.New.Rejected)
 	case unread(s) != "":
 		m.Outcome, m.Note = Inconclusive, unread(s)
@@ -51,7 +56,7 @@ func Health(h v1alpha1.Health, s traffic.Sample, l Looked, at time.Time) Measure
 	case old < max(1, least/thin):
 		m.Outcome, m.Note = alone(s)
 	case l.due(n, least):
-		m.look(h, s)
+		m.look(h, s, when)
 	default:
 		m.Outcome, m.Note = unless(s, least)
 	}
@@ -93,10 +98,10 @@ func alone(s traffic.Sample) (Outcome, string) {
 }
 
 // look compares the shares and takes note of the look.
-func (m *Measurement) look(h v1alpha1.Health, s traffic.Sample) {
+func (m *Measurement) look(h v1alpha1.Health, s traffic.Sample, when string) {
 	m.Looks++
 	allowed := float64(h.FalseAlarmPermille) / 1000 * allowance(m.Looks)
-	if note := worse(s, allowed); note != "" {
+	if note := worse(s, allowed, when); note != "" {
 		// A failure is looked at again with the next measurement, not only when the sample has grown.
 		m.Outcome, m.Note, m.Seen = Failure, note, 0
 		return
@@ -106,13 +111,13 @@ func (m *Measurement) look(h v1alpha1.Health, s traffic.Sample) {
 }
 
 // worse says in what the new version is worse, beyond the margins and with a probability of error below what is allowed; empty when
-// it is not.
-func worse(s traffic.Sample, allowed float64) string {
+// it is not. When says when the old version was counted.
+func worse(s traffic.Sample, allowed float64, when string) string {
 	fresh, old := failed(s)
 	if fresh.rate()-old.rate() >= errorMargin {
 		if p := fisher(fresh, old); p <= allowed*errorPart {
-			return fmt.Sprintf("%s of %d requests to the new version failed, and %s of %d to the old at the same time (p = %.1g)",
-				percent(fresh), fresh.all, percent(old), old.all, p)
+			return fmt.Sprintf("%s of %d requests to the new version failed, and %s of %d to the old %s (p = %.1g)",
+				percent(fresh), fresh.all, percent(old), old.all, when, p)
 		}
 	}
 	bounds := slowBounds(s.Old.Buckets)
@@ -122,8 +127,8 @@ func worse(s traffic.Sample, allowed float64) string {
 			continue
 		}
 		if p := fisher(fresh, old); p <= allowed*(1-errorPart)/float64(len(bounds)) {
-			return fmt.Sprintf("%s of %d requests to the new version took longer than %s, and %s of %d to the old at the same time (p = %.1g)",
-				percent(fresh), fresh.all, millis(bound), percent(old), old.all, p)
+			return fmt.Sprintf("%s of %d requests to the new version took longer than %s, and %s of %d to the old %s (p = %.1g)",
+				percent(fresh), fresh.all, millis(bound), percent(old), old.all, when, p)
 		}
 	}
 	return ""

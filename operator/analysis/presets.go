@@ -35,7 +35,8 @@ func Presets() []Preset {
 	return []Preset{
 		{
 			Name: v1alpha1.PresetSuccessRate, Says: "share of the requests to the new version that are not answered with 5xx",
-			Istio: `sum(rate(istio_requests_total{` + pods + `,response_code!~"5.."}[$window])) / sum(rate(istio_requests_total{` + pods + `}[$window]))`,
+			Istio: `1 - (sum(rate(istio_requests_total{` + pods + `,response_code=~"5.."}[$window])) or vector(0)) / ` +
+				`sum(rate(istio_requests_total{` + pods + `}[$window]))`,
 			Envoy: `1 - (sum(rate(envoy_http_downstream_rq{` + pods + `,http_conn_manager_prefix=~"outbound_.*",response_code_class="5xx"}[$window])) or vector(0)) / ` +
 				`sum(rate(envoy_http_downstream_rq_total{` + pods + `,http_conn_manager_prefix=~"outbound_.*"}[$window]))`,
 			Success: "result >= 0.99", Failure: "result < 0.95",
@@ -53,12 +54,19 @@ func Presets() []Preset {
 			Success: "result <= 0.1", Failure: "result > 1.0",
 		},
 		{
-			Name: v1alpha1.PresetIstiodPushErrors, Says: "configurations a second that proxies rejected of the new version's istiod, or that it could not send",
-			Istio: `sum(rate(pilot_total_xds_rejects{` + istiods + `}[$window])) + (sum(rate(pilot_total_xds_internal_errors{` + istiods + `}[$window])) or vector(0)) + ` +
-				`(sum(rate(pilot_xds_write_timeout{` + istiods + `}[$window])) or vector(0))`,
-			Success: "result == 0.0", Failure: "result > 0.1",
+			Name: v1alpha1.PresetIstiodPushErrors, Says: "configurations that proxies rejected of the new version's istiod within the window, or that it could not send",
+			// A counter of istiod is not there before the first thing that it counts; pilot_info is always.
+			Istio: `0 * sum(pilot_info{` + istiods + `}) + ` + grown("pilot_total_xds_rejects") + ` + ` + grown("pilot_total_xds_internal_errors") + ` + ` +
+				grown("pilot_xds_write_timeout"),
+			Success: "result == 0.0", Failure: "result > 5.0",
 		},
 	}
+}
+
+// grown is by how much a counter of istiod has grown within the window, also when it was not there before; 0 where it is not there.
+func grown(counter string) string {
+	of := counter + `{` + istiods + `}`
+	return `clamp_min((sum(` + of + `) or vector(0)) - (sum(` + of + ` offset $window) or vector(0)), 0)`
 }
 
 // Query takes the series that are there.

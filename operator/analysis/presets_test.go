@@ -26,7 +26,7 @@ load 15s
   istio_request_duration_milliseconds_bucket{namespace="istio-ingress", pod="ingress-1-29-1-7d9f8b6c5-abcde", le="100"} 0+1000x20
   istio_request_duration_milliseconds_bucket{namespace="istio-ingress", pod="ingress-1-29-1-7d9f8b6c5-abcde", le="+Inf"} 0+1000x20
   envoy_cluster_upstream_cx_connect_fail{namespace="istio-ingress", pod="ingress-1-29-1-7d9f8b6c5-abcde", cluster_name="outbound|80||cart"} 0+3x20
-  pilot_total_xds_rejects{namespace="istio-system", pod="istiod-1-29-1-7d9f8b6c5-abcde"} 0+0x20
+  pilot_info{namespace="istio-system", pod="istiod-1-29-1-7d9f8b6c5-abcde", version="1.29.1"} 1+0x20
   pilot_total_xds_rejects{namespace="istio-system", pod="istiod-1-28-2-7d9f8b6c5-abcde"} 0+9x20
 `
 	ofEnvoy = `
@@ -37,6 +37,17 @@ load 15s
   envoy_http_downstream_rq_time_bucket{namespace="istio-ingress", pod="ingress-1-29-1-7d9f8b6c5-abcde", http_conn_manager_prefix="outbound_0.0.0.0_80", le="50"} 0+900x20
   envoy_http_downstream_rq_time_bucket{namespace="istio-ingress", pod="ingress-1-29-1-7d9f8b6c5-abcde", http_conn_manager_prefix="outbound_0.0.0.0_80", le="100"} 0+1000x20
   envoy_http_downstream_rq_time_bucket{namespace="istio-ingress", pod="ingress-1-29-1-7d9f8b6c5-abcde", http_conn_manager_prefix="outbound_0.0.0.0_80", le="+Inf"} 0+1000x20
+`
+	// Every request is answered with an error, so that there is no other series.
+	outage = `
+load 15s
+  istio_requests_total{namespace="istio-ingress", pod="ingress-1-29-1-7d9f8b6c5-abcde", response_code="503"} 0+20x20
+`
+	// The counter of rejections comes with the first ones, and stays as it is.
+	firstRejects = `
+load 15s
+  pilot_info{namespace="istio-system", pod="istiod-1-29-1-7d9f8b6c5-abcde", version="1.29.1"} 1+0x20
+  pilot_total_xds_rejects{namespace="istio-system", pod="istiod-1-29-1-7d9f8b6c5-abcde", type="lds"} _x18 7 7 7
 `
 )
 
@@ -80,6 +91,8 @@ func TestPresetsOnRecordedSeries(t *testing.T) {
 		{v1alpha1.PresetLatencyP99, ofEnvoy, "Envoy", 95, Success},
 		{v1alpha1.PresetTCPConnectFailures, ofIstio, "Envoy", 0.2, Inconclusive},
 		{v1alpha1.PresetIstiodPushErrors, ofIstio, "istiod", 0, Success},
+		{v1alpha1.PresetSuccessRate, outage, "an outage", 0, Failure},
+		{v1alpha1.PresetIstiodPushErrors, firstRejects, "an istiod whose first configurations were rejected", 7, Failure},
 	}
 	for _, tt := range tests {
 		t.Run(string(tt.preset)+" from "+tt.from, func(t *testing.T) {

@@ -277,7 +277,8 @@ func (c *count) take(pods []Pod, readings map[types.UID]Proxy, now time.Time) {
 		known := c.pods[p.UID]
 		if known == nil {
 			known = &podCount{revision: p.Revision, last: reading}
-			if p.Created.After(c.began) {
+			known.last.Rejected = 0                               // what it rejects it may have rejected since it began, and not count again
+			if !p.Created.Before(c.began.Truncate(time.Second)) { // the API server keeps whole seconds
 				known.last = Proxy{} // all that it has counted is new
 			}
 			c.pods[p.UID] = known

@@ -61,12 +61,15 @@ func (p *Prober) Prometheus(ctx context.Context, server PrometheusServer, query 
 	}
 	bounded, cancel := context.WithTimeout(ctx, time.Duration(max(1, server.Spec.TimeoutSeconds))*time.Second)
 	defer cancel()
-	result, _, _, err := prometheusv1.NewAPI(client).Query(bounded, query, at)
+	result, warnings, _, err := prometheusv1.NewAPI(client).Query(bounded, query, at)
 	if denied, is := errors.AsType[*UnauthorizedError](err); is {
 		return nil, denied
 	}
 	if err != nil {
 		return nil, fmt.Errorf("prometheus: %w", hidden(err))
+	}
+	if len(warnings) > 0 { // such as that a part of its stores did not answer
+		return nil, fmt.Errorf("prometheus: the answer may not be whole: %s", warnings[0])
 	}
 	switch values := result.(type) {
 	case *model.Scalar:

@@ -24,7 +24,8 @@ const (
 // withTimes lays over the user's values how pods end, and what their proxies count. A grace period or a time to be ready that the user
 // sets is the user's; how long a proxy drains is not, as the agent's times hold together only.
 func withTimes(values map[string]any, shift v1alpha1.GatewayShift) (map[string]any, error) {
-	times := traffic.TimesOf(max(1, shift.DrainSeconds))
+	before, _ := traffic.PreStop(values) // what it does otherwise is the user's to count, as admission says
+	times := traffic.TimesOf(max(1, shift.DrainSeconds), before)
 	config, err := proxyConfigOf(values)
 	if err != nil {
 		return nil, err

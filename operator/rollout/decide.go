@@ -110,13 +110,13 @@ func (w *walker) forward() Decision {
 		return w.retire()
 	}
 	w.count()
+	if d, failed := w.worse(); failed { // also when the control plane of the new version does not serve, which would be waited for
+		return d
+	}
 	if d, done := w.controlPlane(); !done {
 		return d
 	}
 	if d, done := w.prove(); !done {
-		return d
-	}
-	if d, failed := w.worse(); failed {
 		return d
 	}
 	for !w.moved() {

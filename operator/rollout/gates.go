@@ -102,7 +102,7 @@ func judging(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, gateways []
 // healthGates are those of the gateways that move by weights, and of the istiod that configures them; none without gateways.
 func healthGates(gateways []Gateway) (names []string) {
 	for _, g := range gateways {
-		if g.Listed {
+		if g.Listed && !g.Adopted {
 			names = append(names, HealthOf(g.Name))
 		}
 	}
@@ -175,6 +175,8 @@ func (w *walker) count() {
 			} else {
 				after = w.health(before, m)
 			}
+		} else if isHealth(name) {
+			after = w.health(before, analysis.Measurement{Outcome: analysis.Inconclusive, Note: "nothing has been measured yet: look at the gateway's conditions"})
 		}
 		if after.Last != nil && (before.Last == nil || !after.Last.Equal(before.Last)) && !isHealth(name) {
 			w.progressed()

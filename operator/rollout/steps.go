@@ -86,6 +86,9 @@ func (w *walker) step(s *v1alpha1.RolloutStep) (Decision, bool) {
 		if d, done := w.gates(s.Name, hooksOf(w.plan, v1alpha1.HookAfter)); !done {
 			return d, false
 		}
+		if w.p.Opened == nil {
+			w.p.Opened = w.stamp() // from now on gateways are to move
+		}
 		if d, done := w.promote(); !done {
 			return d, false
 		}

@@ -17,6 +17,8 @@ type Gateway struct {
 	Name string
 	// Listed says that the mesh lists it in spec.gateways, so that it moves by steps of type GatewayWeight.
 	Listed bool
+	// Adopted says that it has one version that was adopted, and nothing yet to compare with that.
+	Adopted bool
 	// Weight is what its controller makes of the share that it is to have by now; State how far it is with that. A state that
 	// speaks of another weight is Progressing.
 	Weight   int32
@@ -56,11 +58,25 @@ func ShiftOf(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, listed bool
 		out.Weight = Percent(plan, p, wave)
 		out.Wanted = out.Weight > 0
 	}
-	if Promoted(plan, p) {
+	if promotes(plan, p) {
 		out.Weight, out.Wanted = 100, true
 	}
 	out.Final = int(p.Step) >= len(plan.Steps)
 	return out
+}
+
+// promotes says whether promotion moves gateways: the hooks before it have agreed.
+func promotes(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress) bool {
+	at := int(p.Step) < len(plan.Steps) && p.Step >= 0 && plan.Steps[p.Step].Type == v1alpha1.StepPromote
+	return Promoted(plan, p) && (!at || p.Opened != nil)
+}
+
+// ClassedAt is the revision that the Gateway API's gateways of a wave are to have.
+func ClassedAt(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, wave string) string {
+	if promotes(plan, p) {
+		return plan.To.Revision
+	}
+	return RevisionOf(plan, p, wave)
 }
 
 // weight is the highest percent of the steps that were reached, the current one since a window was open.
@@ -73,13 +89,14 @@ func weight(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress) (percent int
 	return percent, wanted
 }
 
-// WeightSince names the present weight of the listed gateways: counters are compared from the time on when it was wanted first.
+// WeightSince names the present weight of the listed gateways: counters are compared from the time on when it was wanted first, or when
+// a person said that it is to be tried again.
 func WeightSince(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress) string {
 	percent, wanted := weight(plan, p)
 	if !wanted || p.Back {
 		return ""
 	}
-	return fmt.Sprintf("weight %d", percent)
+	return fmt.Sprintf("weight %d, try %d", percent, p.Retries)
 }
 
 // weightStep waits until every listed gateway has measured the share that it is to have.

@@ -110,6 +110,8 @@ func TestShiftOf(t *testing.T) {
 	}
 	closed := at(2)
 	closed.Opened = nil
+	asked := at(4)
+	asked.Opened = nil
 	back := at(2)
 	back.Back = true
 	forth := func(weight int32, wanted bool) Shift {
@@ -129,6 +131,7 @@ func TestShiftOf(t *testing.T) {
 		{"its step", "a quarter", at(1), true, "", forth(25, true)},
 		{"the next step, outside the window", "what was reached before stays", closed, true, "", forth(25, true)},
 		{"the next step", "a half", at(2), true, "", forth(50, true)},
+		{"promotion, before its hooks", "what the steps said, until they agree", asked, true, "", forth(50, true)},
 		{"promotion", "all of it, whatever the steps said", at(4), true, "", forth(100, true)},
 		{"all has moved", "the old version goes", at(5), true, "", final},
 		{"back", "all goes back at once", back, true, "", Shift{Old: "1-29-1", New: "1-28-2", Weight: 100, Wanted: true, Final: true}},
@@ -164,5 +167,38 @@ func TestHealthIsKeptWhenItChanges(t *testing.T) {
 	seen.Measured = map[string]analysis.Measurement{HealthOf("g/g"): {Outcome: analysis.Success, At: later, Note: "no difference", Looks: 1}}
 	if diff := cmp.Diff(first.Progress, Decide(&spec, first.Progress, seen, later).Progress); diff != "" {
 		t.Errorf("a measurement that says the same changes the progress (-want +got):\n%s", diff)
+	}
+}
+
+// A version that is found bad goes back also while its control plane does not serve, which by itself would be waited for.
+func TestABadVersionIsNotKeptByItsControlPlane(t *testing.T) {
+	m := mesh()
+	m.Spec.Gateways = []v1alpha1.Gateway{gatewayWith(three, v1alpha1.ShiftReplicas, "")}
+	spec := v1alpha1.MeshRolloutSpec{Plan: NewPlan(m, old, newer, nil), Goal: v1alpha1.GoalComplete}
+	spec.Plan.OnFailure = v1alpha1.OnFailureRollBack
+	now := time.Unix(1000, 0)
+	stamp := metav1.NewTime(now)
+	d := Decide(&spec, v1alpha1.RolloutProgress{Proven: &stamp, Entered: &stamp, Opened: &stamp}, Observation{
+		Granted: true, From: ControlPlane{Exists: true, Ready: true}, To: ControlPlane{Exists: true, Problem: "istiod crashes"},
+		Gateways: []Gateway{{Name: "g/g", Listed: true, State: v1alpha1.ShiftMeasuring}},
+		Measured: map[string]analysis.Measurement{HealthOf("g/g"): {Outcome: analysis.Failure, At: now, Note: "40% failed", Looks: 1}},
+	}, now)
+	if !d.Progress.Back || d.Reason != v1alpha1.ReasonGateFailed {
+		t.Errorf("%s %s: %s, want it to turn back", d.Act, d.Reason, d.Note)
+	}
+}
+
+// Health of which nothing is heard is in doubt after a while: a person is asked, and nothing goes back.
+func TestHealthOfWhichNothingIsHeard(t *testing.T) {
+	m := mesh()
+	m.Spec.Gateways = []v1alpha1.Gateway{gatewayWith(three, v1alpha1.ShiftReplicas, "")}
+	spec := v1alpha1.MeshRolloutSpec{Plan: NewPlan(m, old, newer, nil), Goal: v1alpha1.GoalComplete}
+	entered := metav1.NewTime(time.Unix(1000, 0))
+	d := Decide(&spec, v1alpha1.RolloutProgress{Proven: &entered, Entered: &entered, Opened: &entered}, Observation{
+		Granted: true, From: ControlPlane{Exists: true, Ready: true}, To: ControlPlane{Exists: true, Ready: true},
+		Gateways: []Gateway{{Name: "g/g", Listed: true, State: v1alpha1.ShiftMeasuring}},
+	}, entered.Add(doubtAfter))
+	if got := progressOf(d.Progress, HealthOf("g/g")); got.State != v1alpha1.GateInconclusive {
+		t.Errorf("gate %+v, want it inconclusive", got)
 	}
 }

@@ -3,7 +3,12 @@
 
 package traffic
 
-import "fmt"
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
 
 // Times are those of a gateway pod's end and beginning, in seconds. They follow from each other: the pod leaves the endpoints and its
 // agent is told at the same time. Envoy answers on, and asks each client to go elsewhere. The agent waits for MinimumSeconds, in which load
@@ -24,9 +29,41 @@ const (
 	steady = 2
 )
 
-// TimesOf derives the times from the longest drain.
-func TimesOf(drainSeconds int32) Times {
-	return Times{DrainSeconds: drainSeconds, MinimumSeconds: min(learn, drainSeconds), GraceSeconds: drainSeconds + margin, MinReadySeconds: steady}
+// TimesOf derives the times from the longest drain, and from how long a pod sleeps before it is told to end.
+func TimesOf(drainSeconds, preStopSeconds int32) Times {
+	return Times{
+		DrainSeconds: drainSeconds, MinimumSeconds: min(learn, drainSeconds), GraceSeconds: preStopSeconds + drainSeconds + margin, MinReadySeconds: steady,
+	}
+}
+
+// PreStop is for how many seconds a pod sleeps by its Helm values before it is told to end; not known when it does something else.
+func PreStop(values map[string]any) (seconds int32, known bool) {
+	lifecycle, _ := values["lifecycle"].(map[string]any)
+	handler, _ := lifecycle["preStop"].(map[string]any)
+	if handler == nil {
+		return 0, true
+	}
+	if sleep, _ := handler["sleep"].(map[string]any); sleep != nil {
+		return whole(fmt.Sprint(sleep["seconds"]))
+	}
+	exec, _ := handler["exec"].(map[string]any)
+	command, _ := exec["command"].([]any)
+	words := make([]string, len(command))
+	for i := range command {
+		words[i] = fmt.Sprint(command[i])
+	}
+	if found := sleeps.FindStringSubmatch(strings.Join(words, " ")); found != nil {
+		return whole(found[1])
+	}
+	return 0, false
+}
+
+// sleeps is a command that does nothing but sleep, with or without a shell around it.
+var sleeps = regexp.MustCompile(`^(?:(?:\S*/)?(?:ba)?sh -c )?(?:\S*/)?sleep (\d+)s?$`)
+
+func whole(text string) (int32, bool) {
+	n, err := strconv.ParseInt(text, 10, 32)
+	return int32(n), err == nil && n >= 0
 }
 
 // Problem is a time that does not fit the others.
@@ -36,8 +73,8 @@ type Problem struct {
 }
 
 // CheckTimes checks the times that a user sets against those that follow from the drain. What is nil is not set.
-func CheckTimes(drainSeconds int32, grace, minReady *int64, preStopSeconds int64) (out []Problem) {
-	least := int64(drainSeconds) + preStopSeconds + 1
+func CheckTimes(drainSeconds int32, grace, minReady *int64, preStopSeconds int32) (out []Problem) {
+	least := int64(drainSeconds+preStopSeconds) + 1
 	if grace != nil && *grace < least {
 		out = append(out, Problem{"terminationGracePeriodSeconds", fmt.Sprintf(
 			"pods are killed after %d s, before they have drained (shift.drainSeconds %d, preStop %d): set at least %d, or lower shift.drainSeconds",

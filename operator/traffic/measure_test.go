@@ -138,7 +138,7 @@ func TestQuantile(t *testing.T) {
 
 func TestTimesFitEachOther(t *testing.T) {
 	for _, drain := range []int32{5, 30, 3600} {
-		times := TimesOf(drain)
+		times := TimesOf(drain, 0)
 		grace := int64(times.GraceSeconds)
 		if times.MinimumSeconds > times.DrainSeconds || len(CheckTimes(drain, &grace, nil, 0)) > 0 {
 			t.Errorf("%+v do not fit each other", times)

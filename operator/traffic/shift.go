@@ -52,6 +52,9 @@ func (s *shifter) sizes() (old, next int32) {
 	if in.Max == 0 {
 		return old, next
 	}
+	if in.Weight > 50 && !in.Back && !s.arrived() {
+		return s.whole()
+	}
 	if in.Weight > 50 && in.Weight < 100 {
 		s.limit = min(old, in.Max)
 	}
@@ -70,6 +73,39 @@ func (s *shifter) sizes() (old, next int32) {
 		s.limit = raised(old)
 	}
 	return raised(old), raised(next)
+}
+
+// arrived says whether traffic goes where the weight wants it, and an autoscaler is free to follow it.
+func (s *shifter) arrived() bool {
+	in := s.in
+	switch {
+	case in.Weight >= 100 && in.Pointer != ToNew:
+		return false
+	case in.Type == v1alpha1.ShiftHTTPRoute:
+		return in.Route == in.Weight
+	case in.Type == v1alpha1.ShiftSelector, in.Weight >= 100:
+		return true
+	}
+	_, next := Split(in.Base, in.Weight)
+	return in.Old.Replicas <= shareOfOld(max(next, in.New.Replicas), in.Weight)
+}
+
+// whole are the sizes of a share above a half that traffic has not come to yet, for as many pods as an autoscaler has made of the gateway by now:
+// what the new version needs is there before the old one gives anything away.
+func (s *shifter) whole() (old, next int32) {
+	in := s.in
+	all := min(in.Max, max(in.Base, in.Old.Replicas, in.New.Replicas))
+	if in.Weight >= 100 || in.Type == v1alpha1.ShiftSelector || in.Type == v1alpha1.ShiftHTTPRoute {
+		return in.Base, max(min(in.Base, in.Max), (all*in.Weight+99)/100)
+	}
+	s.limit = shareOfOld(all, in.Weight)
+	return s.limit, all
+}
+
+// shareOfOld is how many pods the old version has beside a number of new ones, for a share above a half.
+func shareOfOld(next, weight int32) int32 {
+	old, _ := Split(next, weight)
+	return old
 }
 
 // aside is the pointer to the old version alone, as far as that can be selected.
@@ -129,6 +165,10 @@ func (s *shifter) some() {
 	in := s.in
 	all := in.Weight >= 100
 	able := in.New.Exists && in.New.Ready >= s.next && in.New.Configured
+	if in.Back {
+		// Half of the pods that are known to be good serve better than all of those that are not; nothing is added to the others.
+		able, s.old, s.limit = in.New.Exists && 2*in.New.Ready >= in.Base, in.Old.Replicas, 0
+	}
 	target := ToBoth
 	switch {
 	case all:
@@ -140,11 +180,11 @@ func (s *shifter) some() {
 		s.unable()
 		return
 	}
-	if in.Weight > 50 && s.shrinks() && in.Pointer != target {
+	if in.Weight > 50 && !in.Back && s.shrinks() && in.Pointer != target {
 		s.old = max(in.Base, in.Old.Replicas) // what is taken away is taken away after traffic has come
 	}
 	s.point(target, in.Weight)
-	if in.Final && in.Pointer == ToNew && in.Settled {
+	if in.Final && in.Settled && s.pointer == ToNew && in.Pointer == ToNew && s.route == in.Route && in.New.Ready >= s.next {
 		s.old, s.limit = -1, 0
 		s.wait("the old version goes")
 		return
@@ -165,7 +205,10 @@ func (s *shifter) unable() {
 	case in.Old.Ready == 0 && in.New.Ready > 0:
 		s.point(ToNew, 100)
 	}
-	s.old, s.limit = max(s.old, in.Base), 0
+	if !in.Back {
+		s.old = max(s.old, in.Base)
+	}
+	s.limit = 0
 	note := fmt.Sprintf("%d of %d pods of the new version are ready", in.New.Ready, s.next)
 	if in.New.Problem != "" {
 		note += ": " + in.New.Problem

@@ -71,8 +71,12 @@ func (w *toy) check(d Decision) {
 		wrong("traffic is pointed to an old version without a ready pod while the new one has some")
 	case d.New < 0 && in.New.Exists && (in.Pointer != ToOld && !in.Loose || in.Route != 0):
 		wrong("the new version goes while traffic is pointed to it")
-	case d.Old < 0 && in.Old.Exists && in.Pointer != ToNew:
+	case d.Old < 0 && in.Old.Exists && (in.Pointer != ToNew || in.Type == v1alpha1.ShiftHTTPRoute && in.Route != 100):
 		wrong("the old version goes while traffic is pointed to it")
+	case d.Old < 0 && in.Old.Exists && in.New.Ready < in.Base:
+		wrong("the old version goes before the other one is whole")
+	case in.Back && in.Old.Exists && d.Old > in.Old.Replicas:
+		wrong("a version that traffic leaves gets more pods")
 	case in.Max > 0 && (d.Old > in.Max || d.New > in.Max):
 		wrong("more pods than the autoscaler may have")
 	case d.Pointer == ToBoth && in.Pointer == ToOld && !in.New.Configured:
@@ -216,7 +220,7 @@ func TestShiftsAreSafeAndEnd(t *testing.T) {
 				w.in.Pointer = ToOld
 			default:
 			}
-			w.in.New.Configured = true
+			w.in.New.Configured, w.in.Back = true, true
 		}
 		w.want(100, true)
 		ended := w.settle(40)
@@ -237,6 +241,33 @@ func TestABrokenVersionGoesBackAtOnce(t *testing.T) {
 	}
 	if d := Decide(in); d.Pointer != ToNew || d.New != 3 {
 		t.Errorf("got %+v, want traffic at the good version at once", d)
+	}
+	in.Back, in.Old.Ready, in.New.Ready = true, 1, 2 // both answer, and one good pod is missing
+	if d := Decide(in); d.Pointer != ToNew || d.Old != 1 || d.Done {
+		t.Errorf("got %+v, want traffic at those of the good version that are there, and nothing added or removed", d)
+	}
+}
+
+// Above a half, an autoscaled gateway gives away nothing before the new version has what it needs for the load of the day.
+func TestAnAutoscaledGatewayKeepsItsCapacity(t *testing.T) {
+	in := Input{
+		Type: v1alpha1.ShiftReplicas, Weight: 75, Wanted: true, Base: 3, Max: 10, Pointer: ToBoth, Settled: true,
+		Old: Version{Exists: true, Replicas: 9, Ready: 9}, New: Version{Exists: true, Replicas: 3, Ready: 3, Configured: true},
+	}
+	if d := Decide(in); d.New != 9 || d.Cap != 0 {
+		t.Errorf("got %+v, want nine new pods before an old one goes", d)
+	}
+	in.New.Replicas, in.New.Ready = 9, 9
+	if d := Decide(in); d.Cap != 3 {
+		t.Errorf("got %+v, want the old version capped at three", d)
+	}
+	in.Old.Replicas, in.Old.Ready = 3, 3
+	if d := Decide(in); d.Cap != 3 || !d.Done {
+		t.Errorf("got %+v, want it to be done", d)
+	}
+	in.Weight = 100
+	if d := Decide(in); d.New != 9 || d.Pointer != ToNew {
+		t.Errorf("got %+v, want all the traffic at nine pods", d)
 	}
 }
 

@@ -50,6 +50,8 @@ type Input struct {
 	Wanted bool
 	// Final says that nothing goes back any more, so that the old version goes once New has all the traffic.
 	Final bool
+	// Back says that traffic goes back to New, which it came from: the old version is one that may be bad.
+	Back bool
 	// Old and New versions. When Old does not exist, all is New's.
 	Old, New Version
 	// Base is how many pods the gateway had when the shift began; the versions share them.
@@ -114,8 +116,16 @@ type Bucket struct {
 // Sample are the counters of both versions since the same moment.
 type Sample struct {
 	Old, New Counters
+	// Before is what the old version had counted before.
+	Before Counters
 	// For is how long they were counted.
 	For time.Duration
+}
+
+// Rejects says whether the new version's pods have rejected more configurations, each, than those of the old one: what both reject says
+// nothing of the new version.
+func (s Sample) Rejects() bool {
+	return s.New.Rejected*int64(max(1, s.Old.Pods)) > s.Old.Rejected*int64(max(1, s.New.Pods))
 }
 
 // Share is what was measured.

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -132,7 +130,7 @@ func endOfPods(g shifted) (errs field.ErrorList, warnings []string) {
 		}
 		times[key] = &n
 	}
-	before, known := preStop(g.Values)
+	before, known := traffic.PreStop(g.Values)
 	if !known {
 		warnings = append(warnings, fmt.Sprintf("%s: how long it takes can't be told, and is not in the sum of drainSeconds and terminationGracePeriodSeconds: "+
 			"use sleep where it only waits", g.values.Child("lifecycle", "preStop")))
@@ -143,33 +141,6 @@ func endOfPods(g shifted) (errs field.ErrorList, warnings []string) {
 	}
 	return errs, warnings
 }
-
-// preStop is for how many seconds a pod sleeps before it is told to end; not known when it does something else.
-func preStop(values map[string]any) (seconds int64, known bool) {
-	hook, set := lookup(values, []string{"lifecycle", "preStop"})
-	if !set || hook == nil {
-		return 0, true
-	}
-	handler, _ := hook.(map[string]any)
-	if sleep, _ := handler["sleep"].(map[string]any); sleep != nil {
-		return integer(sleep["seconds"])
-	}
-	exec, _ := handler["exec"].(map[string]any)
-	command, _ := exec["command"].([]any)
-	words := make([]string, len(command))
-	for i := range command {
-		words[i] = fmt.Sprint(command[i])
-	}
-	found := sleeps.FindStringSubmatch(strings.Join(words, " "))
-	if found == nil {
-		return 0, false
-	}
-	seconds, err := strconv.ParseInt(found[1], 10, 32)
-	return seconds, err == nil
-}
-
-// sleeps is a command that does nothing but sleep, with or without a shell around it.
-var sleeps = regexp.MustCompile(`^(?:(?:\S*/)?(?:ba)?sh -c )?(?:\S*/)?sleep (\d+)s?$`)
 
 // integer reads a whole number out of decoded JSON.
 func integer(v any) (n int64, whole bool) {

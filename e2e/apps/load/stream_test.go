@@ -24,6 +24,11 @@ func flow(w http.ResponseWriter, r *http.Request, until <-chan struct{}) {
 			return
 		}
 		select {
+		case <-until: // one that has ended already sends one line
+			return
+		default:
+		}
+		select {
 		case <-r.Context().Done():
 			return
 		case <-until:
