@@ -30,23 +30,28 @@ func TestHealth(t *testing.T) {
 			Failure, "100% of 200 requests to the new version failed, and 0.2% of 5000 to the old before",
 		},
 		{
-			"a good one passes then", traffic.Sample{New: counted(3, 200, 0, 0), Old: counted(3, 0, 0, 0), Before: counted(3, 5000, 10, 0)},
+			"a good one passes then",
+			traffic.Sample{New: counted(3, 200, 0, 0), Old: counted(3, 0, 0, 0), Before: counted(3, 5000, 10, 0)},
 			Success, "no difference",
 		},
 		{
-			"without a before, errors say nothing, and don't pass", traffic.Sample{New: counted(3, 200, 200, 0), Old: counted(3, 0, 0, 0)},
+			"without a before, errors say nothing, and don't pass",
+			traffic.Sample{New: counted(3, 200, 200, 0), Old: counted(3, 0, 0, 0)},
 			Inconclusive, "too few to compare with",
 		},
 		{
-			"what the new version alone rejects fails at once", traffic.Sample{New: counted(1, 0, 0, 1), Old: counted(3, 100, 0, 0)},
+			"what the new version alone rejects fails at once",
+			traffic.Sample{New: counted(1, 0, 0, 1), Old: counted(3, 100, 0, 0)},
 			Failure, "rejected configuration once",
 		},
 		{
-			"what each pod of both has rejected is not the new one's doing", traffic.Sample{New: counted(3, 100, 0, 3), Old: counted(1, 100, 0, 1)},
+			"what each pod of both has rejected is not the new one's doing",
+			traffic.Sample{New: counted(3, 100, 0, 3), Old: counted(1, 100, 0, 1)},
 			Success, "no difference",
 		},
 		{
-			"three times by one new pod, and once by each of three old ones, is more", traffic.Sample{New: counted(1, 100, 0, 3), Old: counted(3, 100, 0, 3)},
+			"three times by one new pod, and once by each of three old ones, is more",
+			traffic.Sample{New: counted(1, 100, 0, 3), Old: counted(3, 100, 0, 3)},
 			Failure, "rejected configuration 3 times",
 		},
 	} {
