@@ -44,8 +44,8 @@ func (a *Announcer) announce(o *v1alpha1.MeshRollout, d rollout.Decision) {
 	plan := &o.Spec.Plan
 	for _, n := range plan.Notifications {
 		e := event.New()
-		// The same decision has the same name, also when the operator dies between telling and keeping it.
-		e.SetID(fmt.Sprintf("%s-%d-%s-%d", o.UID, d.Progress.Step, d.Reason, enteredAt(d.Progress)))
+		// A decision is kept before it is told: each that was kept has a name of its own.
+		e.SetID(fmt.Sprintf("%s-%s", o.UID, o.ResourceVersion))
 		e.SetType(eventType + d.Reason)
 		e.SetSource("/meshwright.io/meshrollouts/" + o.Name)
 		e.SetSubject(plan.Mesh)
@@ -67,13 +67,6 @@ func (a *Announcer) announce(o *v1alpha1.MeshRollout, d rollout.Decision) {
 			return to, err
 		}, e)
 	}
-}
-
-func enteredAt(p v1alpha1.RolloutProgress) int64 {
-	if p.Entered == nil {
-		return 0
-	}
-	return p.Entered.Unix()
 }
 
 func sideOf(r v1alpha1.RolloutRevision) probe.Side {

@@ -59,6 +59,24 @@ func TestGatewayOf(t *testing.T) {
 	}
 }
 
+// A replica that begins anew makes the comparison begin anew, and nobody's fault.
+func TestAReplicaThatBeginsAnew(t *testing.T) {
+	before := pilots{old: probe.Pilot{Rejects: 3, Pushes: 9}, next: probe.Pilot{Pushes: 5}}
+	for _, tt := range []struct {
+		reason string
+		now    pilots
+		want   bool
+	}{
+		{"both go on", pilots{old: probe.Pilot{Rejects: 3, Pushes: 10}, next: probe.Pilot{Pushes: 5}}, false},
+		{"one of the old version's began anew", pilots{old: probe.Pilot{Pushes: 4}, next: probe.Pilot{Pushes: 5}}, true},
+		{"one of the new version's", pilots{old: probe.Pilot{Rejects: 3, Pushes: 9}, next: probe.Pilot{}}, true},
+	} {
+		if got := tt.now.less(before); got != tt.want {
+			t.Errorf("%s: less = %v, want %v", tt.reason, got, tt.want)
+		}
+	}
+}
+
 // A team's gateway that never came up holds nobody's way back; one of spec.gateways is waited for.
 func TestAGatewayThatNeverCameUp(t *testing.T) {
 	o := &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1"}}
@@ -82,7 +100,8 @@ func TestPilotHealth(t *testing.T) {
 		{"all is well", pilots{old: probe.Pilot{Rejects: 3}, next: probe.Pilot{Rejects: 1, Pushes: 30, Connected: 2}}, "Success"},
 		{"rejected by the new version's proxies", pilots{old: probe.Pilot{Rejects: 3}, next: probe.Pilot{Rejects: 2, Connected: 2}}, "Failure"},
 		{"rejected by all", pilots{old: probe.Pilot{Rejects: 4}, next: probe.Pilot{Rejects: 2, Connected: 2}}, "Success"},
-		{"pushes that fail", pilots{old: probe.Pilot{Rejects: 3}, next: probe.Pilot{Rejects: 1, Failures: 1, Connected: 2}}, "Failure"},
+		{"pushes that fail", pilots{old: probe.Pilot{Rejects: 3}, next: probe.Pilot{Rejects: 1, Pushes: 20, Failures: 1, Connected: 2}}, "Failure"},
+		{"one of many pushes fails", pilots{old: probe.Pilot{Rejects: 3}, next: probe.Pilot{Rejects: 1, Pushes: 200, Failures: 1, Connected: 2}}, "Success"},
 		{"pushes that are late", pilots{old: probe.Pilot{Rejects: 3}, next: probe.Pilot{Rejects: 1, Pushes: 20, Slow: 5, Connected: 2}}, "Failure"},
 		{"a proxy that is not connected", pilots{old: probe.Pilot{Rejects: 3}, next: probe.Pilot{Rejects: 1, Connected: 1}}, "Inconclusive"},
 	}

@@ -54,6 +54,8 @@ type examination struct {
 	from, to *v1alpha1.MeshRevision
 	// pilots is what the istiods of both had counted when the weight was first wanted.
 	pilots *pilots
+	// suspect is when that was last found to be bad.
+	suspect time.Time
 	// looked is how far health has looked, by gate; it begins anew with the weight that is named.
 	looked map[string]analysis.Looked
 	weight string

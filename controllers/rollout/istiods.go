@@ -6,6 +6,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/meshwright/meshwright/operator/analysis"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -51,9 +52,9 @@ func (g *Gauge) istiod(ctx context.Context, e errand) *analysis.Measurement {
 	if now.next, err = g.pilotsOf(ctx, e.to); err != nil {
 		return doubt(err)
 	}
-	if e.pilots == nil {
+	if e.pilots == nil || now.less(*e.pilots) {
 		g.begin(e, now)
-		return doubt(fmt.Errorf("istiod of revision %s is watched from now on", e.rollout.Spec.Plan.To.Revision))
+		return doubt(fmt.Errorf("the istiods of %s and %s are compared from now on", e.rollout.Spec.Plan.From.Revision, e.rollout.Spec.Plan.To.Revision))
 	}
 	wanted := int32(0)
 	for _, gateway := range e.gateways {
@@ -62,7 +63,32 @@ func (g *Gauge) istiod(ctx context.Context, e errand) *analysis.Measurement {
 		}
 	}
 	m := pilotHealth(*e.pilots, now, wanted)
+	if m.Outcome == analysis.Failure && !g.suspected(e) {
+		// The two are not read at the same moment: what one has suffered, the other may be about to.
+		m.Outcome, m.Note = analysis.Inconclusive, m.Note+"; it is looked at again"
+	}
 	return &m
+}
+
+// suspected says whether the reading before was as bad, and remembers this one.
+func (g *Gauge) suspected(e errand) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known := g.cases[e.rollout.UID]
+	if known == nil || known.weight != e.weight {
+		return false
+	}
+	before := known.suspect
+	known.suspect = g.Clock.Now()
+	return !before.IsZero() && known.suspect.Sub(before) < 3*istiodEvery
+}
+
+// less says whether something was counted less than before: a replica has begun anew.
+func (p pilots) less(before pilots) bool {
+	fell := func(now, before probe.Pilot) bool {
+		return now.Rejects < before.Rejects || now.Failures < before.Failures || now.Pushes < before.Pushes || now.Slow < before.Slow
+	}
+	return fell(p.old, before.old) || fell(p.next, before.next)
 }
 
 // begin keeps what was counted at the beginning of a weight.
@@ -70,15 +96,17 @@ func (g *Gauge) begin(e errand, now pilots) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if known := g.cases[e.rollout.UID]; known != nil && known.weight == e.weight {
-		known.pilots = &now
+		known.pilots, known.suspect = &now, time.Time{}
 	}
 }
 
-// latePart of the pushes may be late.
-const latePart = 10
+// One of so many pushes may be late, or fail.
+const (
+	latePart   = 10
+	failedPart = 100
+)
 
-// pilotHealth compares what both have counted since the beginning. A replica that began anew counts from zero, and what that hides is
-// counted by the others.
+// pilotHealth compares what both have counted since the beginning.
 func pilotHealth(began, now pilots, proxies int32) analysis.Measurement {
 	since := func(before, after int64) int64 { return max(0, after-before) }
 	rejects, oldRejects := since(began.next.Rejects, now.next.Rejects), since(began.old.Rejects, now.old.Rejects)
@@ -89,7 +117,7 @@ func pilotHealth(began, now pilots, proxies int32) analysis.Measurement {
 	case rejects > 0 && oldRejects == 0:
 		return analysis.Measurement{Outcome: analysis.Failure, Note: fmt.Sprintf(
 			"proxies rejected %d configurations of the new version's istiod, and none of the old one's at the same time", rejects)}
-	case failures > 0 && oldFailures == 0:
+	case failures*failedPart > pushes && oldFailures == 0:
 		return analysis.Measurement{Outcome: analysis.Failure, Note: fmt.Sprintf(
 			"the new version's istiod failed to push %d times, and the old one's not once at the same time", failures)}
 	case late*latePart > pushes && oldLate == 0:
