@@ -285,7 +285,7 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 	applier := apply.New(p.owned, mgr.GetAPIReader())
 	version := "v" + p.kubernetes.String()
 	prober := probe.New()
-	meter := &probe.Meter{Read: prober.Gateway, Pods: probe.PodsOf(p.owned.Client), Clock: clock.RealClock{}}
+	meter := &probe.Meter{Read: prober.Gateway, Pods: probe.PodsOf(p.owned.Client), Clock: clock.RealClock{}, Cut: metrics.Cut}
 	counted, tellCounted := told()
 	meter.Listen(tellCounted)
 	secrets := probe.Secrets(mgr.GetAPIReader(), p.namespace)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
@@ -68,6 +69,10 @@ var (
 		Name: "meshwright_gateway_measured_percent",
 		Help: "Percent of what was newly opened that a version of a gateway had since its present weight was wanted.",
 	}, []string{"namespace", "gateway", "revision"})
+	cut = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meshwright_gateway_streams_cut_total",
+		Help: "Requests that were under way when a pod of a gateway ended, which had drained for as long as it may, while two versions served.",
+	}, []string{"namespace", "gateway"})
 	gates = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "meshwright_rollout_gate",
 		Help: "1 for each gate of a rollout under way, with its state.",
@@ -86,12 +91,17 @@ func init() {
 func Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		info, condition, corrections, rolloutInfo, rolloutStep, decisions, stepSeconds, windowSeconds, proxies, restarts, refusals,
-		notifications, weight, share, gates,
+		notifications, weight, share, cut, gates,
 	}
 }
 
 // Notified counts what became of a notification.
 func Notified(result string) { notifications.WithLabelValues(result).Inc() }
+
+// Cut counts requests that were under way when a pod of a gateway ended.
+func Cut(gateway types.NamespacedName, requests int64) {
+	cut.WithLabelValues(gateway.Namespace, gateway.Name).Add(float64(requests))
+}
 
 // Shares are those of the versions of a gateway, in percent; measured ones may be missing.
 func Shares(namespace, gateway string, wanted map[string]int32, measured map[string]float64) {

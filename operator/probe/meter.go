@@ -30,6 +30,8 @@ type Meter struct {
 	// Pods are those of a gateway.
 	Pods  func(ctx context.Context, gateway types.NamespacedName) ([]Pod, error)
 	Clock clock.WithTicker
+	// Cut is told of requests that were under way when a pod of a gateway ended.
+	Cut func(gateway types.NamespacedName, requests int64)
 
 	mu        sync.Mutex
 	watched   map[types.NamespacedName]*count
@@ -65,6 +67,8 @@ type count struct {
 	sides       map[string]*side
 	marks       map[string]*marked
 	order       []string
+	// left is since when nobody asks any more; the last pods of one of the versions may have requests under way then.
+	left time.Time
 }
 
 type podCount struct {
@@ -96,7 +100,7 @@ func (m *Meter) Watch(gateway types.NamespacedName, old, next string) {
 	if m.watched == nil {
 		m.watched = map[types.NamespacedName]*count{}
 	}
-	if known := m.watched[gateway]; known != nil && known.old == old && known.next == next {
+	if known := m.watched[gateway]; known != nil && known.old == old && known.next == next && known.left.IsZero() {
 		return
 	}
 	m.watched[gateway] = &count{
@@ -105,11 +109,13 @@ func (m *Meter) Watch(gateway types.NamespacedName, old, next string) {
 	}
 }
 
-// Forget stops counting a gateway.
+// Forget stops counting a gateway, when the pods of the version that it has no more are gone.
 func (m *Meter) Forget(gateway types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.watched, gateway)
+	if c := m.watched[gateway]; c != nil && c.left.IsZero() {
+		c.left = m.Clock.Now()
+	}
 }
 
 // Listen tells after each round in which something was read.
@@ -126,7 +132,7 @@ func (m *Meter) Since(gateway types.NamespacedName, mark string) (traffic.Sample
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.watched[gateway]
-	if c == nil {
+	if c == nil || !c.left.IsZero() {
 		return traffic.Sample{}, false
 	}
 	from := c.marks[mark]
@@ -201,7 +207,10 @@ func (m *Meter) Start(ctx context.Context) error {
 // round reads every proxy of the gateways that are watched.
 func (m *Meter) round(ctx context.Context) {
 	m.mu.Lock()
-	gateways := slices.Collect(maps.Keys(m.watched))
+	gateways, asked := slices.Collect(maps.Keys(m.watched)), false
+	for _, c := range m.watched {
+		asked = asked || c.left.IsZero()
+	}
 	m.mu.Unlock()
 	for _, gateway := range gateways {
 		pods, err := m.Pods(ctx, gateway)
@@ -211,14 +220,19 @@ func (m *Meter) round(ctx context.Context) {
 		readings := m.readings(ctx, pods)
 		m.mu.Lock()
 		if c := m.watched[gateway]; c != nil {
-			c.take(pods, readings, m.Clock.Now())
+			if cut := c.take(pods, readings, m.Clock.Now()); cut > 0 {
+				m.Cut(gateway, cut)
+			}
+			if c.ended(m.Clock.Now()) {
+				delete(m.watched, gateway)
+			}
 		}
 		m.mu.Unlock()
 	}
 	m.mu.Lock()
 	listeners := slices.Clone(m.listeners)
 	m.mu.Unlock()
-	if len(gateways) == 0 {
+	if !asked {
 		return
 	}
 	for _, tell := range listeners {
@@ -251,8 +265,23 @@ func (m *Meter) readings(ctx context.Context, pods []Pod) map[types.UID]Proxy {
 	return out
 }
 
-// take takes a round in.
-func (c *count) take(pods []Pod, readings map[types.UID]Proxy, now time.Time) {
+// meterLeaves bounds how long a gateway is counted that nobody asks for: longer than any pod drains.
+const meterLeaves = time.Hour
+
+// ended says whether nobody asks any more, and one of the versions has no pods left.
+func (c *count) ended(now time.Time) bool {
+	if c.left.IsZero() {
+		return false
+	}
+	revisions := map[string]bool{}
+	for _, p := range c.pods {
+		revisions[p.revision] = true
+	}
+	return len(revisions) < len(c.sides) || now.Sub(c.left) > meterLeaves
+}
+
+// take takes a round in, and says how many requests were cut off.
+func (c *count) take(pods []Pod, readings map[types.UID]Proxy, now time.Time) (cut int64) {
 	for _, s := range c.sides {
 		s.counters.Pods, s.counters.Wanted, s.counters.Active, s.counters.Listeners = 0, 0, 0, nil
 	}
@@ -293,6 +322,7 @@ func (c *count) take(pods []Pod, readings map[types.UID]Proxy, now time.Time) {
 		}
 		if p.ending {
 			c.sides[p.revision].counters.Cut += p.last.Active
+			cut += p.last.Active
 		}
 		delete(c.pods, uid)
 	}
@@ -302,6 +332,7 @@ func (c *count) take(pods []Pod, readings map[types.UID]Proxy, now time.Time) {
 			c.begin(m, now)
 		}
 	}
+	return cut
 }
 
 // common keeps the listeners that every pod has.

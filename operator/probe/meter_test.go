@@ -32,6 +32,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, clock: clocktesting.NewFakeClock(time.Unix(1000, 0)), reads: map[string]Proxy{}}
 	b.meter = &Meter{
 		Clock: b.clock,
+		Cut:   func(types.NamespacedName, int64) {},
 		Pods:  func(context.Context, types.NamespacedName) ([]Pod, error) { return b.pods, nil },
 		Read: func(_ context.Context, address string) (Proxy, error) {
 			if p, there := b.reads[address]; there {
@@ -145,6 +146,28 @@ func TestWhatIsNotReadIsSaid(t *testing.T) {
 	b.clock.Step(meterFresh + time.Second)
 	if _, known := b.meter.Since(ingress, "now"); known {
 		t.Error("an old reading is taken for what is")
+	}
+}
+
+// Nobody asks any more when the old version goes, and its pods still drain: what is cut off then is counted too.
+func TestTheLastPodsOfAVersion(t *testing.T) {
+	b := newBench(t)
+	b.pod("old-1", "old", time.Hour)
+	b.pod("new-1", "new", time.Hour)
+	b.reads["old-1"], b.reads["new-1"] = Proxy{Active: 3}, Proxy{Active: 9}
+	var cut int64
+	b.meter.Cut = func(_ types.NamespacedName, n int64) { cut += n }
+	b.round()
+	b.meter.Forget(ingress)
+	b.pods[0].Ending = true
+	b.round()
+	if cut != 0 || len(b.meter.watched) != 1 {
+		t.Fatalf("%d cut, %d counted, want none cut and the gateway counted while the pod drains", cut, len(b.meter.watched))
+	}
+	b.pods = b.pods[1:]
+	b.round()
+	if cut != 3 || len(b.meter.watched) != 0 {
+		t.Errorf("%d cut, %d counted, want 3 cut and nothing counted any more", cut, len(b.meter.watched))
 	}
 }
 
