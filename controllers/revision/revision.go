@@ -35,7 +35,9 @@ import (
 
 // Reconciler reconciles MeshRevisions.
 type Reconciler struct {
-	Client  client.Client
+	Client client.Client
+	// Live reads from the API server.
+	Live    client.Reader
 	Applier *apply.Applier
 	Owned   *apply.Owned
 }
@@ -118,7 +120,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			return ctrl.Result{}, err
 		}
 	}
-	// A revision that is deleted under a mesh which stays is kept: the mesh serves by it.
+	// A revision that is deleted under a mesh which stays is kept: the mesh serves by it. One that was just let go of may still be in the cache,
+	// when the rollout that retired it has ended already.
+	if gone, err := r.gone(ctx, revision); err != nil || gone {
+		return ctrl.Result{}, err
+	}
 	return r.keep(ctx, revision, mesh != nil && mesh.Spec.Paused)
 }
 
@@ -132,6 +138,19 @@ func (r *Reconciler) goes(ctx context.Context, revision *v1alpha1.MeshRevision, 
 	}
 	active, err := dataplane.ActiveRollout(ctx, r.Client, mesh)
 	return dataplane.Retiring(active, revision.Name) && mesh.Status.StableRevision != revision.Name, err
+}
+
+// gone says whether a revision that is being deleted is there no more.
+func (r *Reconciler) gone(ctx context.Context, revision *v1alpha1.MeshRevision) (bool, error) {
+	if revision.DeletionTimestamp == nil {
+		return false, nil
+	}
+	var now v1alpha1.MeshRevision
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(revision), &now)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return now.UID != revision.UID, err
 }
 
 // keep makes the control plane true. Of a paused mesh it only tells what is there.

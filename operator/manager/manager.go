@@ -310,7 +310,7 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 			Facts: p.gatherer, Library: p.library, Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, KubeVersion: version,
 			Namespace: p.namespace,
 		},
-		&revision.Reconciler{Client: mgr.GetClient(), Applier: applier, Owned: p.owned},
+		&revision.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned},
 		&gateway.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned, Library: p.library, KubeVersion: version,
 			Meter: meter, Read: counted, Clock: clock.RealClock{},
