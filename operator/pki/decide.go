@@ -1,0 +1,411 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package pki
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/rollout"
+)
+
+// Observation is what the cluster looks like.
+type Observation struct {
+	// Granted says that the rotation may act; Waits names what it waits for where it may not.
+	Granted bool
+	Waits   string
+	// Paused is spec.paused of the installation.
+	Paused bool
+	// Secret is what cacerts holds.
+	Secret Secret
+	// Istiods are all replicas of all revisions; they are not known before IstiodsKnown.
+	IstiodsKnown bool
+	Istiods      []Istiod
+	// Places are where roots are read from besides istiod: ConfigMaps of namespaces and bundles of webhooks.
+	Places Places
+	// Proxies are counted for the phase.
+	Proxies Tally
+}
+
+// Secret is what cacerts holds.
+type Secret struct {
+	// Known says that it was read, or that it is not there.
+	Known bool
+	Material
+	// Foreign says who changed it, where it was not us.
+	Foreign string
+}
+
+// Istiod is a replica.
+type Istiod struct {
+	// Name of the pod.
+	Name string
+	// Known says that it answered; Why it did not, with a remedy.
+	Known bool
+	Why   string
+	// Issuer of the leaves that it issues, and the roots that it makes proxies trust.
+	Issuer Fingerprint
+	Roots  []Fingerprint
+	// SelfSigned says that it started without cacerts, and does not see when that comes.
+	SelfSigned bool
+}
+
+// Places are counted by whether they hold the roots that the phase wants.
+type Places struct {
+	// Known says that all were read. Of them all, Lacking have not what is wanted, of which Example is one.
+	Known   bool
+	Lacking int32
+	Example string
+}
+
+// Act is what a rotation does: one of a closed set.
+type Act string
+
+// The values of Act.
+const (
+	// ActWrite: cacerts gets what the phase wants.
+	ActWrite Act = "Write"
+	// ActRestart: the istiods that are named start anew, for they don't see cacerts.
+	ActRestart Act = "Restart"
+	// ActWait: nothing is done until something changes, or until a time.
+	ActWait Act = "Wait"
+	// ActAwaitApproval: nothing is done until a person approves the phase.
+	ActAwaitApproval Act = "AwaitApproval"
+	// ActHalt: nothing is done until a person has mended something.
+	ActHalt Act = "Halt"
+	// ActDone: the rotation has ended.
+	ActDone Act = "Done"
+)
+
+// Reasons of decisions.
+const (
+	ReasonWaiting          = "Waiting"
+	ReasonPaused           = "Paused"
+	ReasonAwaitingApproval = "AwaitingApproval"
+	ReasonOutsideWindow    = "OutsideWindow"
+	ReasonForeignChange    = "ForeignChange"
+	ReasonBegins           = "Begins"
+	ReasonWriting          = "Writing"
+	ReasonRestarting       = "Restarting"
+	ReasonReloading        = "Reloading"
+	ReasonPropagating      = "Propagating"
+	ReasonSettling         = "Settling"
+	ReasonProving          = "Proving"
+	ReasonUnknown          = "Unknown"
+	ReasonEnded            = "Ended"
+)
+
+// Decision is what is to be done now.
+type Decision struct {
+	Act Act
+	// Reason of the closed list, and a sentence for people.
+	Reason, Note string
+	// Material that cacerts is to hold; for ActWrite.
+	Material Material
+	// Restart names pods of istiod; for ActRestart.
+	Restart []string
+	// Until is when a wait ends by itself; zero where that is not known.
+	Until time.Time
+	// Overdue says that nothing has moved for longer than the plan allows.
+	Overdue bool
+	// Progress to keep, before anything is done.
+	Progress v1alpha1.RotationProgress
+}
+
+// Decide decides what a rotation does now.
+func Decide(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha1.RotationProgress, seen Observation, now time.Time) Decision {
+	w := &walker{plan: plan, verbs: verbs, p: p, seen: seen, now: now}
+	d := w.decide()
+	d.Progress = w.p
+	if w.p.Entered != nil && d.Act != ActDone && d.Act != ActAwaitApproval {
+		d.Overdue = now.Sub(w.p.Entered.Time) > time.Duration(plan.ProgressDeadlineSeconds)*time.Second
+	}
+	return d
+}
+
+type walker struct {
+	plan  *v1alpha1.RotationPlan
+	verbs v1alpha1.RotationVerbs
+	p     v1alpha1.RotationProgress
+	seen  Observation
+	now   time.Time
+}
+
+func wait(reason, note string) Decision { return Decision{Act: ActWait, Reason: reason, Note: note} }
+
+func (w *walker) decide() Decision {
+	if w.p.Outcome != "" {
+		return Decision{Act: ActDone, Reason: ReasonEnded, Note: w.ended()}
+	}
+	if d, still := w.still(); still {
+		return d
+	}
+	turned := w.steer()
+	switch {
+	case w.p.Outcome != "":
+		return Decision{Act: ActDone, Reason: ReasonEnded, Note: w.ended()}
+	case turned:
+		return wait(ReasonBegins, "everything goes back: what was observed was counted for the other direction")
+	case w.p.Phase == "":
+		return w.enter(phases(w.plan, false)[0])
+	}
+	if d, pending := w.effect(); pending {
+		return d
+	}
+	if d, unproven := w.prove(); unproven {
+		return d
+	}
+	if next := after(w.plan, w.p.Back, w.p.Phase); next != "" {
+		return w.enter(next)
+	}
+	w.p.Outcome = v1alpha1.OutcomeCompleted
+	if w.p.Back {
+		w.p.Outcome = v1alpha1.OutcomeRolledBack
+	}
+	return Decision{Act: ActDone, Reason: ReasonEnded, Note: w.ended()}
+}
+
+// still is what keeps a rotation from doing anything.
+func (w *walker) still() (Decision, bool) {
+	switch {
+	case !w.seen.Secret.Known:
+		return wait(ReasonUnknown, "the Secret cacerts has not been read yet"), true
+	case w.seen.Secret.Foreign != "":
+		return Decision{
+			Act: ActHalt, Reason: ReasonForeignChange,
+			Note: "the Secret cacerts was changed by " + w.seen.Secret.Foreign + ", and nothing is overwritten: put back what it held, or set spec.goal to RollBack and start another rotation from what it holds",
+		}, true
+	case w.seen.Paused:
+		return wait(ReasonPaused, "the MeshInstallation is paused"), true
+	case w.verbs.Paused:
+		return wait(ReasonPaused, "the rotation is paused: set spec.paused to false"), true
+	case !w.seen.Granted:
+		return wait(ReasonWaiting, w.seen.Waits), true
+	}
+	return Decision{}, false
+}
+
+// steer does what people ask for, where that is possible still, and says whether the rotation turns back for it.
+func (w *walker) steer() (turned bool) {
+	if w.verbs.Goal == v1alpha1.GoalComplete || !CanTurn(w.plan, w.p) {
+		return false
+	}
+	if w.p.Phase == "" {
+		w.p.Outcome = v1alpha1.OutcomeAborted
+		w.p.Entered = w.stamp()
+		return false
+	}
+	signs := w.p.Phase == v1alpha1.PhaseSign || w.p.Phase == v1alpha1.PhaseDrain
+	if w.verbs.Goal == v1alpha1.GoalAbort && signs {
+		return false // it goes on, for what has begun to sign is not half done: RollBack takes it back
+	}
+	w.p.Back = true
+	first := v1alpha1.PhaseSign
+	if w.p.Phase == v1alpha1.PhasePlugIn {
+		first = v1alpha1.PhaseHandOver
+	}
+	w.begin(first)
+	return true
+}
+
+// enter begins a phase, unless something holds it. Nothing is done in it yet: what was observed was counted for the one before.
+func (w *walker) enter(phase v1alpha1.RotationPhase) Decision {
+	if !w.p.Back && w.plan.Kind != v1alpha1.RotationRevoke {
+		if slices.Contains(w.plan.Approve, phase) && !w.approved(phase) {
+			return Decision{
+				Act: ActAwaitApproval, Reason: ReasonAwaitingApproval,
+				Note: fmt.Sprintf("phase %s waits for an approval: add {step: %s, by: <you>} to spec.approvals", phase, phase),
+			}
+		}
+		if open, until := rollout.Open(w.plan.Windows, w.now); !open {
+			d := wait(ReasonOutsideWindow, fmt.Sprintf("phase %s begins in the next window", phase))
+			d.Until = until
+			return d
+		}
+	}
+	w.begin(phase)
+	return wait(ReasonBegins, fmt.Sprintf("phase %s begins", phase))
+}
+
+func (w *walker) approved(phase v1alpha1.RotationPhase) bool {
+	return slices.ContainsFunc(w.verbs.Approvals, func(a v1alpha1.Approval) bool { return a.Step == string(phase) })
+}
+
+// begin begins a phase. What a phase before it has proven everywhere is proven again, except for the leaves of the old root: they are
+// counted from when nobody signed with it any more.
+func (w *walker) begin(phase v1alpha1.RotationPhase) {
+	if phase == v1alpha1.PhaseSign {
+		w.p.Signs++
+	}
+	if phase != v1alpha1.PhaseDrain {
+		w.p.Everywhere = nil
+	}
+	w.p.Phase, w.p.Entered = phase, w.stamp()
+}
+
+func (w *walker) stamp() *metav1.Time { return &metav1.Time{Time: w.now.Truncate(time.Second)} }
+
+// effect makes the Secret what the phase wants.
+func (w *walker) effect() (Decision, bool) {
+	wanted := Wanted(w.plan, w.p)
+	if w.seen.Secret.Equal(wanted) {
+		return Decision{}, false
+	}
+	note := "cacerts gets " + w.words(wanted)
+	if wanted.None {
+		note = "cacerts is taken away: istiod's own root is the same by now"
+	}
+	return Decision{Act: ActWrite, Reason: ReasonWriting, Note: note, Material: wanted}, true
+}
+
+// words for a material.
+func (w *walker) words(m Material) string {
+	roots := make([]string, len(m.Roots))
+	for i, r := range m.Roots {
+		roots[i] = short(r)
+	}
+	return "issuer " + short(m.Issuer) + ", roots " + strings.Join(roots, " and ")
+}
+
+// short is the beginning of a fingerprint.
+func short(f Fingerprint) string {
+	const digits = 8
+	return string(f[:min(len(f), digits)])
+}
+
+// prove wants to see that what the phase is for is so everywhere.
+func (w *walker) prove() (Decision, bool) {
+	wanted := Wanted(w.plan, w.p)
+	if d, not := w.istiods(wanted); not {
+		return d, true
+	}
+	if d, not := w.places(); not {
+		return d, true
+	}
+	if w.p.Everywhere == nil {
+		w.p.Everywhere = w.stamp()
+	}
+	switch w.p.Phase {
+	case v1alpha1.PhaseTrust, v1alpha1.PhaseDrop, v1alpha1.PhaseDrain:
+		if d, not := w.proxies(); not {
+			return d, true
+		}
+	case v1alpha1.PhasePlugIn, v1alpha1.PhaseSign, v1alpha1.PhaseHandOver:
+	}
+	if until := w.p.Everywhere.Add(time.Duration(w.plan.SettleSeconds) * time.Second); w.p.Phase == v1alpha1.PhaseTrust && w.now.Before(until) {
+		d := wait(ReasonSettling, "agents read from a ConfigMap by which root they know istiod, and kubelets take their time to bring it")
+		d.Until = until
+		return d, true
+	}
+	return Decision{}, false
+}
+
+// istiods wants every replica to have what the phase wants.
+func (w *walker) istiods(wanted Material) (Decision, bool) {
+	if !w.seen.IstiodsKnown || len(w.seen.Istiods) == 0 {
+		return wait(ReasonUnknown, "the replicas of istiod are not known yet"), true
+	}
+	var blind []string
+	for _, i := range w.seen.Istiods {
+		if i.Known && i.SelfSigned != wanted.None {
+			blind = append(blind, i.Name)
+		}
+	}
+	if len(blind) > 0 {
+		return Decision{
+			Act: ActRestart, Reason: ReasonRestarting, Restart: blind,
+			Note: fmt.Sprintf("%d of %d replicas of istiod start anew, for only then do they read what has become of cacerts", len(blind), len(w.seen.Istiods)),
+		}, true
+	}
+	var behind []string
+	unknown := ""
+	for _, i := range w.seen.Istiods {
+		switch {
+		case !i.Known && unknown == "":
+			unknown = "istiod " + i.Name + " has not shown what it signs with: " + i.Why
+		case i.Known && !wanted.None && (i.Issuer != wanted.Issuer || !slices.Equal(i.Roots, wanted.Roots)):
+			behind = append(behind, i.Name)
+		}
+	}
+	switch {
+	case len(behind) > 0:
+		w.p.Everywhere = nil // one that signs otherwise makes leaves of the other root
+		return wait(ReasonReloading, fmt.Sprintf("%d of %d replicas of istiod have not read cacerts anew yet, %s first", len(behind), len(w.seen.Istiods), behind[0])), true
+	case unknown != "":
+		return wait(ReasonUnknown, unknown), true
+	}
+	return Decision{}, false
+}
+
+// places wants the roots to be where they are read from.
+func (w *walker) places() (Decision, bool) {
+	switch {
+	case !w.seen.Places.Known:
+		return wait(ReasonUnknown, "the ConfigMaps istio-ca-root-cert and the webhooks of istiod are not known yet"), true
+	case w.seen.Places.Lacking > 0:
+		return wait(ReasonPropagating, fmt.Sprintf("%d places do not hold the roots yet, %s first", w.seen.Places.Lacking, w.seen.Places.Example)), true
+	}
+	return Decision{}, false
+}
+
+// proxies wants every proxy to have proven what the phase is for.
+func (w *walker) proxies() (Decision, bool) {
+	t := w.seen.Proxies
+	switch {
+	case !t.Known:
+		return wait(ReasonUnknown, "the proxies are not known yet"), true
+	case t.Holding > 0:
+		d := wait(ReasonProving, w.count(t)+fmt.Sprintf("; %s: %s", t.Holdouts[0].Proxy, t.Holdouts[0].Why))
+		if until, runs := w.expiry(); w.p.Phase == v1alpha1.PhaseDrain && runs {
+			d.Until = until
+		}
+		return d, true
+	}
+	return Decision{}, false
+}
+
+// count is how far the proxies are, in words.
+func (w *walker) count(t Tally) string {
+	switch w.p.Phase {
+	case v1alpha1.PhaseTrust:
+		return fmt.Sprintf("%d of %d proxies accept the root that is gone to", t.Trusting, t.Total)
+	case v1alpha1.PhaseDrain:
+		return fmt.Sprintf("%d of %d proxies present a leaf of the root that is gone to", t.Arrived, t.Total)
+	default:
+		return fmt.Sprintf("%d of %d proxies accept the root that is left", t.Lingering, t.Total)
+	}
+}
+
+// expiry is when the last leaf of the root that is left expires, once nobody signs with it any more.
+func (w *walker) expiry() (time.Time, bool) {
+	if w.p.Everywhere == nil || w.p.Phase != v1alpha1.PhaseDrain {
+		return time.Time{}, false
+	}
+	return w.p.Everywhere.Add(time.Duration(w.plan.LeafSeconds)*time.Second + clockSkew), true
+}
+
+// clockSkew is how far clocks may be apart.
+const clockSkew = 5 * time.Minute
+
+// Expired says whether every leaf of the root that is left has expired: so long has nobody signed with it.
+func Expired(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress, now time.Time) bool {
+	until, runs := (&walker{plan: plan, p: p}).expiry()
+	return runs && !now.Before(until)
+}
+
+func (w *walker) ended() string {
+	switch w.p.Outcome {
+	case v1alpha1.OutcomeCompleted:
+		return "leaves are issued with " + short(Fingerprint(w.plan.To.Issuer)) + ", under the root " + short(Fingerprint(w.plan.To.Root))
+	case v1alpha1.OutcomeRolledBack:
+		return "everything is as it was: leaves are issued with " + short(Fingerprint(w.plan.From.Issuer))
+	case v1alpha1.OutcomeAborted:
+	}
+	return "nothing has changed"
+}

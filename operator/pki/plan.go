@@ -1,0 +1,108 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package pki
+
+import (
+	"slices"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// PhasesOf are the phases of a change, forward. A revocation goes through the same ones: no order is faster that breaks no handshake. It only waits
+// for nobody's window and approval.
+func PhasesOf(kind v1alpha1.RotationKind, selfSigned bool) []v1alpha1.RotationPhase {
+	if kind == v1alpha1.RotationIntermediate {
+		return []v1alpha1.RotationPhase{v1alpha1.PhaseSign}
+	}
+	out := []v1alpha1.RotationPhase{v1alpha1.PhaseTrust, v1alpha1.PhaseSign, v1alpha1.PhaseDrain, v1alpha1.PhaseDrop}
+	if selfSigned {
+		out = append([]v1alpha1.RotationPhase{v1alpha1.PhasePlugIn}, out...)
+	}
+	if kind == v1alpha1.RotationSelfSign {
+		out = append(out, v1alpha1.PhaseHandOver)
+	}
+	return out
+}
+
+// phases that are left to go through, in the direction of a progress. The way back begins with signing as before, whatever was reached: what had
+// not happened needs no undoing, and is found to be so.
+func phases(plan *v1alpha1.RotationPlan, back bool) []v1alpha1.RotationPhase {
+	if !back {
+		return plan.Phases
+	}
+	if len(plan.Phases) == 1 {
+		return plan.Phases
+	}
+	out := []v1alpha1.RotationPhase{v1alpha1.PhaseSign, v1alpha1.PhaseDrain, v1alpha1.PhaseDrop}
+	if plan.Phases[0] == v1alpha1.PhasePlugIn {
+		out = append(out, v1alpha1.PhaseHandOver)
+	}
+	return out
+}
+
+// after is the phase after another one; empty after the last.
+func after(plan *v1alpha1.RotationPlan, back bool, phase v1alpha1.RotationPhase) v1alpha1.RotationPhase {
+	all := phases(plan, back)
+	if i := slices.Index(all, phase) + 1; i < len(all) {
+		return all[i]
+	}
+	return ""
+}
+
+// sides are the authority that is left and the one that is gone to, in the direction of a progress.
+func sides(plan *v1alpha1.RotationPlan, back bool) (from, to v1alpha1.RotationAuthority) {
+	if back {
+		return plan.To, plan.From
+	}
+	return plan.From, plan.To
+}
+
+// CanTurn says whether a rotation can go back: as long as the old root is trusted everywhere.
+func CanTurn(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) bool {
+	return !p.Back && p.Outcome == "" && p.Phase != v1alpha1.PhaseDrop && p.Phase != v1alpha1.PhaseHandOver
+}
+
+// Material is what the Secret cacerts holds.
+type Material struct {
+	// None says that there is no such Secret: istiod signs with a root that it made for itself.
+	None bool
+	// Issuer of leaves.
+	Issuer Fingerprint
+	// Roots in the order of their bytes.
+	Roots []Fingerprint
+	// Padding is how many empty lines follow the roots. They say nothing, and make the bytes others.
+	Padding int32
+}
+
+// Equal says whether two are the same.
+func (m Material) Equal(other Material) bool {
+	return m.None == other.None && m.Issuer == other.Issuer && m.Padding == other.Padding && slices.Equal(m.Roots, other.Roots)
+}
+
+// Wanted is what cacerts is to hold in a phase. From each to the next the bytes of the roots contain the former ones or are contained in them,
+// without which no istiod up to 1.29 takes them; so the order of the two is that of the plan also on the way back.
+func Wanted(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) Material {
+	from, to := sides(plan, p.Back)
+	both := []Fingerprint{Fingerprint(plan.From.Root), Fingerprint(plan.To.Root)}
+	if plan.From.Root == plan.To.Root {
+		both = both[:1]
+	}
+	switch p.Phase {
+	case v1alpha1.PhasePlugIn:
+		return Material{Issuer: Fingerprint(from.Issuer), Roots: []Fingerprint{Fingerprint(from.Root)}}
+	case v1alpha1.PhaseTrust:
+		return Material{Issuer: Fingerprint(from.Issuer), Roots: both}
+	case v1alpha1.PhaseSign, v1alpha1.PhaseDrain:
+		out := Material{Issuer: Fingerprint(to.Issuer), Roots: both}
+		if len(both) > 1 { // under one root agents fetch leaves in their own time
+			out.Padding = p.Signs
+		}
+		return out
+	case v1alpha1.PhaseDrop:
+		return Material{Issuer: Fingerprint(to.Issuer), Roots: []Fingerprint{Fingerprint(to.Root)}}
+	case v1alpha1.PhaseHandOver:
+		return Material{None: true}
+	}
+	return Material{}
+}

@@ -1,0 +1,147 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package pki
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// Answer is what is known of a question. Unknown is never taken for a yes.
+type Answer int8
+
+// The values of Answer.
+const (
+	Unknown Answer = iota
+	No
+	Yes
+)
+
+// Proxy is what was seen of a proxy.
+type Proxy struct {
+	// Name is namespace/pod.
+	Name string
+	// Accepts says of each root whether the proxy accepts a peer whose leaf is of it; a root that is not there is unknown.
+	Accepts map[Fingerprint]Answer
+	// Leaf is the root of the leaf that it presents; empty where that is not known.
+	Leaf Fingerprint
+	// Why something is not known, with a remedy.
+	Why string
+}
+
+// Holdout is a proxy for which a phase waits.
+type Holdout struct {
+	// Proxy is namespace/pod; Why is a sentence, with a remedy.
+	Proxy, Why string
+}
+
+// maxHoldouts are named; all are counted.
+const maxHoldouts = 20
+
+// Tally counts proxies.
+type Tally struct {
+	// Known says that all proxies of the mesh were counted.
+	Known bool
+	// Total of them; Trusting accept the root that is gone to; Lingering accept the root that is left; Leaving present a leaf of that, Arrived one
+	// of the other.
+	Total, Trusting, Lingering, Leaving, Arrived int32
+	// Holding keep the phase from ending; Holdouts names the first by name.
+	Holding  int32
+	Holdouts []Holdout
+}
+
+// Counter counts proxies one by one, in any order, for the phase in which a rotation is.
+type Counter struct {
+	tally    Tally
+	phase    v1alpha1.RotationPhase
+	from, to Fingerprint
+	waived   map[string]bool
+	// expired says that every leaf of the root that is left has expired.
+	expired bool
+}
+
+// NewCounter begins to count. Waived are the names of proxies that are done without.
+func NewCounter(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress, waived map[string]bool, expired bool) *Counter {
+	from, to := sides(plan, p.Back)
+	return &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root), waived: waived, expired: expired}
+}
+
+// Add counts a proxy.
+func (c *Counter) Add(p Proxy) {
+	t := &c.tally
+	t.Total++
+	if p.Accepts[c.to] == Yes {
+		t.Trusting++
+	}
+	if p.Accepts[c.from] == Yes {
+		t.Lingering++
+	}
+	switch p.Leaf {
+	case c.to:
+		t.Arrived++
+	case c.from:
+		t.Leaving++
+	}
+	why := c.holds(p)
+	if why == "" || c.waived[p.Name] {
+		return
+	}
+	t.Holding++
+	i, _ := slices.BinarySearchFunc(t.Holdouts, p.Name, func(h Holdout, name string) int { return cmp.Compare(h.Proxy, name) })
+	if i < maxHoldouts {
+		t.Holdouts = slices.Insert(t.Holdouts, i, Holdout{Proxy: p.Name, Why: why})
+		t.Holdouts = t.Holdouts[:min(len(t.Holdouts), maxHoldouts)]
+	}
+}
+
+// holds says why a proxy keeps the phase from ending; empty where it does not.
+func (c *Counter) holds(p Proxy) string {
+	unknown := p.Why
+	if unknown == "" {
+		unknown = "it has not been asked yet"
+	}
+	switch c.phase {
+	case v1alpha1.PhaseTrust:
+		switch p.Accepts[c.to] {
+		case Yes:
+			return ""
+		case No:
+			return "does not accept the new root yet"
+		default:
+			return unknown
+		}
+	case v1alpha1.PhaseDrain:
+		switch {
+		case p.Leaf == c.to:
+			return ""
+		case p.Leaf != "" && !c.expired:
+			return "presents a leaf of the old root still"
+		case p.Leaf != "":
+			return "presents a leaf of the old root that has expired: restart it"
+		case c.expired:
+			return "" // whatever it presents is of the new root, or no peer accepts it any more
+		default:
+			return unknown
+		}
+	case v1alpha1.PhaseDrop:
+		switch p.Accepts[c.from] {
+		case No:
+			return ""
+		case Yes:
+			return "accepts the old root still"
+		default:
+			return unknown
+		}
+	case v1alpha1.PhasePlugIn, v1alpha1.PhaseSign, v1alpha1.PhaseHandOver:
+	}
+	return "" // these are proven at istiod
+}
+
+// Tally is what was counted.
+func (c *Counter) Tally() Tally {
+	c.tally.Known = true
+	return c.tally
+}
