@@ -162,7 +162,8 @@ func TestParseBundleProblems(t *testing.T) {
 		{"a broken key", with("ca-key.pem", block("EC PRIVATE KEY", []byte{1})), []string{"ca-key.pem holds a private key that can't be read"}},
 		{"a certificate instead of a key", with("ca-key.pem", string(good["ca-cert.pem"])), []string{"ca-key.pem holds no private key"}},
 		{
-			"two at once", map[string][]byte{"ca-cert.pem": good["ca-cert.pem"]},
+			"two at once",
+			map[string][]byte{"ca-cert.pem": good["ca-cert.pem"]},
 			[]string{"root-cert.pem is missing", "ca-key.pem is missing"},
 		},
 	} {

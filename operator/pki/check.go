@@ -141,10 +141,10 @@ func namesake(field string, c *x509.Certificate, others []*x509.Certificate) []P
 
 // matches says whether a key is that of a certificate.
 func matches(key crypto.Signer, c *x509.Certificate) bool {
-	public, comparable := key.Public().(interface {
+	public, ok := key.Public().(interface {
 		Equal(other crypto.PublicKey) bool
 	})
-	return comparable && public.Equal(c.PublicKey)
+	return ok && public.Equal(c.PublicKey)
 }
 
 // tryLeaf issues a leaf as istiod would, and verifies it as a proxy does: that finds whatever is wrong with the chain, the length of its path and its

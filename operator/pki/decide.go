@@ -193,7 +193,7 @@ func (w *walker) still() (Decision, bool) {
 
 // steer does what people ask for, where that is possible still, and says whether the rotation turns back for it.
 func (w *walker) steer() (turned bool) {
-	if w.verbs.Goal == v1alpha1.GoalComplete || !CanTurn(w.plan, w.p) {
+	if w.verbs.Goal == v1alpha1.GoalComplete || !CanTurn(w.p) {
 		return false
 	}
 	if w.p.Phase == "" {

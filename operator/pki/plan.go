@@ -59,7 +59,7 @@ func sides(plan *v1alpha1.RotationPlan, back bool) (from, to v1alpha1.RotationAu
 }
 
 // CanTurn says whether a rotation can go back: as long as the old root is trusted everywhere.
-func CanTurn(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) bool {
+func CanTurn(p v1alpha1.RotationProgress) bool {
 	return !p.Back && p.Outcome == "" && p.Phase != v1alpha1.PhaseDrop && p.Phase != v1alpha1.PhaseHandOver
 }
 

@@ -154,6 +154,7 @@ func (m *model) turn() Decision {
 		if !i.selfSigned {
 			i.issuer, i.roots, i.padding = m.secret.Issuer, m.secret.Roots, m.secret.Padding
 		}
+	case ActWait, ActAwaitApproval, ActHalt, ActDone:
 	}
 	return d
 }

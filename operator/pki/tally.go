@@ -79,10 +79,9 @@ func (c *Counter) Add(p Proxy) {
 	if p.Accepts[c.from] == Yes {
 		t.Lingering++
 	}
-	switch p.Leaf {
-	case c.to:
+	if p.Leaf == c.to {
 		t.Arrived++
-	case c.from:
+	} else if p.Leaf == c.from {
 		t.Leaving++
 	}
 	why := c.holds(p)
