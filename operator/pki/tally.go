@@ -79,9 +79,10 @@ func (c *Counter) Add(p Proxy) {
 	if p.Accepts[c.from] == Yes {
 		t.Lingering++
 	}
-	if p.Leaf == c.to {
+	switch {
+	case p.Leaf == c.to:
 		t.Arrived++
-	} else if p.Leaf == c.from {
+	case p.Leaf == c.from:
 		t.Leaving++
 	}
 	why := c.holds(p)
