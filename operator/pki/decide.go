@@ -115,11 +115,11 @@ type Decision struct {
 	// Overdue says that nothing has moved for longer than the plan allows.
 	Overdue bool
 	// Progress to keep, before anything is done.
-	Progress v1alpha1.RotationProgress
+	Progress RotationProgress
 }
 
 // Decide decides what a rotation does now.
-func Decide(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha1.RotationProgress, seen Observation, now time.Time) Decision {
+func Decide(plan *RotationPlan, verbs RotationVerbs, p RotationProgress, seen Observation, now time.Time) Decision {
 	w := &walker{plan: plan, verbs: verbs, p: p, seen: seen, now: now}
 	d := w.decide()
 	d.Progress = w.p
@@ -130,9 +130,9 @@ func Decide(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha
 }
 
 type walker struct {
-	plan  *v1alpha1.RotationPlan
-	verbs v1alpha1.RotationVerbs
-	p     v1alpha1.RotationProgress
+	plan  *RotationPlan
+	verbs RotationVerbs
+	p     RotationProgress
 	seen  Observation
 	now   time.Time
 }
@@ -201,22 +201,22 @@ func (w *walker) steer() (turned bool) {
 		w.p.Entered = w.stamp()
 		return false
 	}
-	signs := w.p.Phase == v1alpha1.PhaseSign || w.p.Phase == v1alpha1.PhaseDrain
+	signs := w.p.Phase == PhaseSign || w.p.Phase == PhaseDrain
 	if w.verbs.Goal == v1alpha1.GoalAbort && signs {
 		return false // it goes on, for what has begun to sign is not half done: RollBack takes it back
 	}
 	w.p.Back = true
-	first := v1alpha1.PhaseSign
-	if w.p.Phase == v1alpha1.PhasePlugIn {
-		first = v1alpha1.PhaseHandOver
+	first := PhaseSign
+	if w.p.Phase == PhasePlugIn {
+		first = PhaseHandOver
 	}
 	w.begin(first)
 	return true
 }
 
 // enter begins a phase, unless something holds it. Nothing is done in it yet: what was observed was counted for the one before.
-func (w *walker) enter(phase v1alpha1.RotationPhase) Decision {
-	if !w.p.Back && w.plan.Kind != v1alpha1.RotationRevoke {
+func (w *walker) enter(phase RotationPhase) Decision {
+	if !w.p.Back && w.plan.Kind != RotationRevoke {
 		if slices.Contains(w.plan.Approve, phase) && !w.approved(phase) {
 			return Decision{
 				Act: ActAwaitApproval, Reason: ReasonAwaitingApproval,
@@ -233,17 +233,17 @@ func (w *walker) enter(phase v1alpha1.RotationPhase) Decision {
 	return wait(ReasonBegins, fmt.Sprintf("phase %s begins", phase))
 }
 
-func (w *walker) approved(phase v1alpha1.RotationPhase) bool {
+func (w *walker) approved(phase RotationPhase) bool {
 	return slices.ContainsFunc(w.verbs.Approvals, func(a v1alpha1.Approval) bool { return a.Step == string(phase) })
 }
 
 // begin begins a phase. What a phase before it has proven everywhere is proven again, except for the leaves of the old root: they are
 // counted from when nobody signed with it any more.
-func (w *walker) begin(phase v1alpha1.RotationPhase) {
-	if phase == v1alpha1.PhaseSign {
+func (w *walker) begin(phase RotationPhase) {
+	if phase == PhaseSign {
 		w.p.Signs++
 	}
-	if phase != v1alpha1.PhaseDrain {
+	if phase != PhaseDrain {
 		w.p.Everywhere = nil
 	}
 	w.p.Phase, w.p.Entered = phase, w.stamp()
@@ -292,13 +292,13 @@ func (w *walker) prove() (Decision, bool) {
 		w.p.Everywhere = w.stamp()
 	}
 	switch w.p.Phase {
-	case v1alpha1.PhaseTrust, v1alpha1.PhaseDrop, v1alpha1.PhaseDrain:
+	case PhaseTrust, PhaseDrop, PhaseDrain:
 		if d, not := w.proxies(); not {
 			return d, true
 		}
-	case v1alpha1.PhasePlugIn, v1alpha1.PhaseSign, v1alpha1.PhaseHandOver:
+	case PhasePlugIn, PhaseSign, PhaseHandOver:
 	}
-	if until := w.p.Everywhere.Add(time.Duration(w.plan.SettleSeconds) * time.Second); w.p.Phase == v1alpha1.PhaseTrust && w.now.Before(until) {
+	if until := w.p.Everywhere.Add(time.Duration(w.plan.SettleSeconds) * time.Second); w.p.Phase == PhaseTrust && w.now.Before(until) {
 		d := wait(ReasonSettling, "agents read from a ConfigMap by which root they know istiod, and kubelets take their time to bring it")
 		d.Until = until
 		return d, true
@@ -362,7 +362,7 @@ func (w *walker) proxies() (Decision, bool) {
 		return wait(ReasonUnknown, "the proxies are not known yet"), true
 	case t.Holding > 0:
 		d := wait(ReasonProving, w.count(t)+fmt.Sprintf("; %s: %s", t.Holdouts[0].Proxy, t.Holdouts[0].Why))
-		if until, runs := w.expiry(); w.p.Phase == v1alpha1.PhaseDrain && runs {
+		if until, runs := w.expiry(); w.p.Phase == PhaseDrain && runs {
 			d.Until = until
 		}
 		return d, true
@@ -373,9 +373,9 @@ func (w *walker) proxies() (Decision, bool) {
 // count is how far the proxies are, in words.
 func (w *walker) count(t Tally) string {
 	switch w.p.Phase {
-	case v1alpha1.PhaseTrust:
+	case PhaseTrust:
 		return fmt.Sprintf("%d of %d proxies accept the root that is gone to", t.Trusting, t.Total)
-	case v1alpha1.PhaseDrain:
+	case PhaseDrain:
 		return fmt.Sprintf("%d of %d proxies present a leaf of the root that is gone to", t.Arrived, t.Total)
 	default:
 		return fmt.Sprintf("%d of %d proxies accept the root that is left", t.Lingering, t.Total)
@@ -384,7 +384,7 @@ func (w *walker) count(t Tally) string {
 
 // expiry is when the last leaf of the root that is left expires, once nobody signs with it any more.
 func (w *walker) expiry() (time.Time, bool) {
-	if w.p.Everywhere == nil || w.p.Phase != v1alpha1.PhaseDrain {
+	if w.p.Everywhere == nil || w.p.Phase != PhaseDrain {
 		return time.Time{}, false
 	}
 	return w.p.Everywhere.Add(time.Duration(w.plan.LeafSeconds)*time.Second + clockSkew), true
@@ -394,7 +394,7 @@ func (w *walker) expiry() (time.Time, bool) {
 const clockSkew = 5 * time.Minute
 
 // Expired says whether every leaf of the root that is left has expired: so long has nobody signed with it.
-func Expired(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress, now time.Time) bool {
+func Expired(plan *RotationPlan, p RotationProgress, now time.Time) bool {
 	until, runs := (&walker{plan: plan, p: p}).expiry()
 	return runs && !now.Before(until)
 }

@@ -19,9 +19,9 @@ import (
 // model is a mesh in which a rotation goes on: istiods that read cacerts late and refuse what they can't take, ConfigMaps that come late, agents
 // that learn roots by a push, by their next leaf, or not at all, and probes that don't always get an answer.
 type model struct {
-	plan  v1alpha1.RotationPlan
-	verbs v1alpha1.RotationVerbs
-	p     v1alpha1.RotationProgress
+	plan  RotationPlan
+	verbs RotationVerbs
+	p     RotationProgress
 
 	start, now time.Time
 	secret     Material
@@ -66,12 +66,13 @@ type simProxy struct {
 	hidden bool        // a NetworkPolicy keeps the probe out
 }
 
-const (
+const zeros = "00000000000000000000000000000000000000000000000000000000000000"
+
+var (
 	rootA, rootB = Fingerprint("a0" + zeros), Fingerprint("b0" + zeros)
 	underA       = Fingerprint("a1" + zeros)
 	underB       = Fingerprint("b1" + zeros)
 	secondUnderA = Fingerprint("a2" + zeros)
-	zeros        = "00000000000000000000000000000000000000000000000000000000000000"
 )
 
 func bytesOf(m Material) []byte {
@@ -83,23 +84,23 @@ func bytesOf(m Material) []byte {
 	return out.Bytes()
 }
 
-func newModel(kind v1alpha1.RotationKind, selfSigned bool, proxies int) *model {
-	from := v1alpha1.RotationAuthority{Root: string(rootA), Issuer: string(underA)}
-	to := v1alpha1.RotationAuthority{Root: string(rootB), Issuer: string(underB)}
+func newModel(kind RotationKind, selfSigned bool, proxies int) *model {
+	from := RotationAuthority{Root: string(rootA), Issuer: string(underA)}
+	to := RotationAuthority{Root: string(rootB), Issuer: string(underB)}
 	if selfSigned {
 		from.Issuer = from.Root
 	}
-	if kind == v1alpha1.RotationIntermediate {
-		to = v1alpha1.RotationAuthority{Root: from.Root, Issuer: string(secondUnderA)}
+	if kind == RotationIntermediate {
+		to = RotationAuthority{Root: from.Root, Issuer: string(secondUnderA)}
 	}
-	if kind == v1alpha1.RotationSelfSign {
+	if kind == RotationSelfSign {
 		to.Issuer = to.Root
 	}
 	m := &model{
-		plan: v1alpha1.RotationPlan{
+		plan: RotationPlan{
 			Mesh: "default", Kind: kind, From: from, To: to, Phases: PhasesOf(kind, selfSigned), LeafSeconds: 3600, SettleSeconds: 120, ProgressDeadlineSeconds: 1800,
 		},
-		verbs: v1alpha1.RotationVerbs{Goal: v1alpha1.GoalComplete}, start: noon, now: noon, granted: true, dies: func() bool { return false },
+		verbs: RotationVerbs{Goal: v1alpha1.GoalComplete}, start: noon, now: noon, granted: true, dies: func() bool { return false },
 		maps: []Fingerprint{rootA}, mounted: []Fingerprint{rootA}, secret: Material{Issuer: Fingerprint(from.Issuer), Roots: []Fingerprint{rootA}},
 	}
 	if selfSigned {
@@ -248,7 +249,7 @@ func (m *model) wrong() string {
 }
 
 func (m *model) waived(p *simProxy) bool {
-	return slices.ContainsFunc(m.verbs.Waivers, func(w v1alpha1.RotationWaiver) bool { return w.Proxy == p.name })
+	return slices.ContainsFunc(m.verbs.Waivers, func(w RotationWaiver) bool { return w.Proxy == p.name })
 }
 
 func (m *model) say(d Decision) {
@@ -283,5 +284,5 @@ func (m *model) play(t *testing.T, turns int) {
 }
 
 func (m *model) waive(proxy string, until time.Duration) {
-	m.verbs.Waivers = append(m.verbs.Waivers, v1alpha1.RotationWaiver{Proxy: proxy, By: "oncall", Expires: metav1.Time{Time: m.now.Add(until)}})
+	m.verbs.Waivers = append(m.verbs.Waivers, RotationWaiver{Proxy: proxy, By: "oncall", Expires: metav1.Time{Time: m.now.Add(until)}})
 }

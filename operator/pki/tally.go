@@ -6,8 +6,6 @@ package pki
 import (
 	"cmp"
 	"slices"
-
-	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // Answer is what is known of a question. Unknown is never taken for a yes.
@@ -56,7 +54,7 @@ type Tally struct {
 // Counter counts proxies one by one, in any order, for the phase in which a rotation is.
 type Counter struct {
 	tally    Tally
-	phase    v1alpha1.RotationPhase
+	phase    RotationPhase
 	from, to Fingerprint
 	waived   map[string]bool
 	// expired says that every leaf of the root that is left has expired.
@@ -64,7 +62,7 @@ type Counter struct {
 }
 
 // NewCounter begins to count. Waived are the names of proxies that are done without.
-func NewCounter(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress, waived map[string]bool, expired bool) *Counter {
+func NewCounter(plan *RotationPlan, p RotationProgress, waived map[string]bool, expired bool) *Counter {
 	from, to := sides(plan, p.Back)
 	return &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root), waived: waived, expired: expired}
 }
@@ -79,10 +77,10 @@ func (c *Counter) Add(p Proxy) {
 	if p.Accepts[c.from] == Yes {
 		t.Lingering++
 	}
-	switch {
-	case p.Leaf == c.to:
+	switch p.Leaf {
+	case c.to:
 		t.Arrived++
-	case p.Leaf == c.from:
+	case c.from:
 		t.Leaving++
 	}
 	why := c.holds(p)
@@ -104,7 +102,7 @@ func (c *Counter) holds(p Proxy) string {
 		unknown = "it has not been asked yet"
 	}
 	switch c.phase {
-	case v1alpha1.PhaseTrust:
+	case PhaseTrust:
 		switch p.Accepts[c.to] {
 		case Yes:
 			return ""
@@ -113,7 +111,7 @@ func (c *Counter) holds(p Proxy) string {
 		default:
 			return unknown
 		}
-	case v1alpha1.PhaseDrain:
+	case PhaseDrain:
 		switch {
 		case p.Leaf == c.to:
 			return ""
@@ -126,7 +124,7 @@ func (c *Counter) holds(p Proxy) string {
 		default:
 			return unknown
 		}
-	case v1alpha1.PhaseDrop:
+	case PhaseDrop:
 		switch p.Accepts[c.from] {
 		case No:
 			return ""
@@ -135,7 +133,7 @@ func (c *Counter) holds(p Proxy) string {
 		default:
 			return unknown
 		}
-	case v1alpha1.PhasePlugIn, v1alpha1.PhaseSign, v1alpha1.PhaseHandOver:
+	case PhasePlugIn, PhaseSign, PhaseHandOver:
 	}
 	return "" // these are proven at istiod
 }
