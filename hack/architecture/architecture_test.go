@@ -44,6 +44,7 @@ var layers = []struct {
 // pure packages decide and do nothing else.
 var pure = []string{
 	"operator/version", "operator/traffic", "operator/analysis", "operator/rollout", "operator/rollout/sim", "operator/validate",
+	"operator/pki",
 }
 
 // impure is what a pure package may not stand on, directly or not. Loggers and clocks that API machinery itself brings
