@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"maps"
@@ -30,7 +31,7 @@ type authority struct {
 
 func newKey(t *testing.T, a Algorithm) crypto.Signer {
 	t.Helper()
-	key, err := NewKey(a)
+	key, err := NewKey(rand.Reader, a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func request(name string, changes ...func(*AuthorityRequest)) AuthorityRequest {
 func root(t *testing.T, r AuthorityRequest) authority {
 	t.Helper()
 	key := newKey(t, ECDSAP256)
-	c, err := NewRoot(key, r)
+	c, err := NewRoot(rand.Reader, key, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func root(t *testing.T, r AuthorityRequest) authority {
 func (a authority) issue(t *testing.T, r AuthorityRequest) authority {
 	t.Helper()
 	key := newKey(t, ECDSAP384)
-	c, err := NewIntermediate(a.certificate, a.key, key.Public(), r)
+	c, err := NewIntermediate(rand.Reader, a.certificate, a.key, key.Public(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +219,7 @@ func TestIssue(t *testing.T) {
 	if bytes.Equal(top.certificate.RawSubject, again.certificate.RawSubject) {
 		t.Error("two roots have one subject")
 	}
-	raw, err := NewRequest(below.key, request("below"))
+	raw, err := NewRequest(rand.Reader, below.key, request("below"))
 	if err != nil {
 		t.Fatal(err)
 	}

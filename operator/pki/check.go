@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 	"time"
@@ -28,6 +29,8 @@ func (p Problem) String() string { return p.Field + " " + p.Why + ": " + p.Remed
 
 // Rules are what a bundle has to do in a mesh.
 type Rules struct {
+	// Random is what the key of a leaf is made of that is issued to try.
+	Random io.Reader
 	// Now is the time, and Skew how far clocks of the mesh may be apart.
 	Now  time.Time
 	Skew time.Duration
@@ -150,7 +153,7 @@ func matches(key crypto.Signer, c *x509.Certificate) bool {
 // tryLeaf issues a leaf as istiod would, and verifies it as a proxy does: that finds whatever is wrong with the chain, the length of its path and its
 // name constraints.
 func (b *Bundle) tryLeaf(r Rules) []Problem {
-	leaf, err := b.leaf(LeafRequest{
+	leaf, err := b.leaf(r.Random, LeafRequest{
 		URI: &url.URL{Scheme: "spiffe", Host: r.TrustDomain, Path: "/ns/default/sa/default"}, DNSNames: []string{r.Host},
 		NotBefore: r.Now.Add(-time.Minute), NotAfter: r.Now.Add(r.LongestLeaf),
 	})

@@ -17,7 +17,7 @@ import (
 
 func rules() Rules {
 	return Rules{
-		Now: noon, Skew: 5 * time.Minute, TrustDomain: "cluster.local", Host: "istiod.istio-system.svc", LongestLeaf: 24 * time.Hour,
+		Random: rand.Reader, Now: noon, Skew: 5 * time.Minute, TrustDomain: "cluster.local", Host: "istiod.istio-system.svc", LongestLeaf: 24 * time.Hour,
 	}
 }
 
@@ -30,7 +30,7 @@ func altered(t *testing.T, change func(*x509.Certificate)) authority {
 	}
 	change(template)
 	key := newKey(t, ECDSAP256)
-	c, err := create(template, template, key.Public(), key)
+	c, err := create(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edwardsRoot, err := NewRoot(edwards, request("edwards"))
+	edwardsRoot, err := NewRoot(rand.Reader, edwards, request("edwards"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestLeaf(t *testing.T) {
 	top, other := root(t, request("top")), root(t, request("other"))
 	signing := top.issue(t, request("signing", func(r *AuthorityRequest) { r.PathLength = 0 }))
 	b := &Bundle{Signing: signing.certificate, Signer: signing.key, Roots: certificates(top)}
-	leaf, err := b.Leaf(LeafRequest{
+	leaf, err := b.Leaf(rand.Reader, LeafRequest{
 		URI: &url.URL{Scheme: "spiffe", Host: "cluster.local", Path: "/ns/a/sa/b"}, NotBefore: noon.Add(-time.Minute), NotAfter: noon.Add(time.Hour),
 	})
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,6 +14,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net/url"
 	"time"
@@ -32,16 +32,16 @@ const (
 	RSA4096   Algorithm = "RSA-4096"
 )
 
-// NewKey makes a private key.
-func NewKey(a Algorithm) (crypto.Signer, error) {
+// NewKey makes a private key. Random, here and below, is crypto/rand.Reader outside of tests: what decides has no chance of its own.
+func NewKey(random io.Reader, a Algorithm) (crypto.Signer, error) {
 	bits := map[Algorithm]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096} //nolint:mnd // they are what the names say
 	switch a {
 	case ECDSAP256:
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		return ecdsa.GenerateKey(elliptic.P256(), random)
 	case ECDSAP384:
-		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		return ecdsa.GenerateKey(elliptic.P384(), random)
 	case RSA2048, RSA3072, RSA4096:
-		return rsa.GenerateKey(rand.Reader, bits[a])
+		return rsa.GenerateKey(random, bits[a])
 	}
 	return nil, fmt.Errorf("unknown algorithm %q", a)
 }
@@ -63,30 +63,30 @@ type AuthorityRequest struct {
 }
 
 // NewRoot makes a root that signs itself, with a key that its caller keeps.
-func NewRoot(key crypto.Signer, r AuthorityRequest) (*x509.Certificate, error) {
-	template, err := r.template(key.Public())
+func NewRoot(random io.Reader, key crypto.Signer, r AuthorityRequest) (*x509.Certificate, error) {
+	template, err := r.template(random, key.Public())
 	if err != nil {
 		return nil, err
 	}
 	template.Subject.SerialNumber = template.SerialNumber.Text(16) //nolint:mnd // hex
-	return create(template, template, key.Public(), key)
+	return create(random, template, template, key.Public(), key)
 }
 
 // NewIntermediate issues a CA certificate for a public key with an authority. It ends no later than that.
-func NewIntermediate(issuer *x509.Certificate, signer crypto.Signer, public crypto.PublicKey, r AuthorityRequest) (*x509.Certificate, error) {
-	template, err := r.template(public)
+func NewIntermediate(random io.Reader, issuer *x509.Certificate, signer crypto.Signer, public crypto.PublicKey, r AuthorityRequest) (*x509.Certificate, error) {
+	template, err := r.template(random, public)
 	if err != nil {
 		return nil, err
 	}
 	if template.NotAfter.After(issuer.NotAfter) {
 		template.NotAfter = issuer.NotAfter
 	}
-	return create(template, issuer, public, signer)
+	return create(random, template, issuer, public, signer)
 }
 
 // NewRequest is a certificate signing request, as PEM, for a CA under a root that is kept elsewhere.
-func NewRequest(key crypto.Signer, r AuthorityRequest) ([]byte, error) {
-	raw, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: r.subject()}, key)
+func NewRequest(random io.Reader, key crypto.Signer, r AuthorityRequest) ([]byte, error) {
+	raw, err := x509.CreateCertificateRequest(random, &x509.CertificateRequest{Subject: r.subject()}, key)
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate signing request: %w", err)
 	}
@@ -101,8 +101,8 @@ func (r AuthorityRequest) subject() pkix.Name {
 	return out
 }
 
-func (r AuthorityRequest) template(public crypto.PublicKey) (*x509.Certificate, error) {
-	serial, err := serialNumber()
+func (r AuthorityRequest) template(random io.Reader, public crypto.PublicKey) (*x509.Certificate, error) {
+	serial, err := serialNumber(random)
 	if err != nil {
 		return nil, err
 	}
@@ -116,18 +116,18 @@ func (r AuthorityRequest) template(public crypto.PublicKey) (*x509.Certificate, 
 	return out, nil
 }
 
-// serialNumber is random, of 127 bits.
-func serialNumber() (*big.Int, error) {
-	const bits = 127
-	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), bits))
-	if err != nil {
+// serialNumber is random, of 127 bits of which the first is set.
+func serialNumber(random io.Reader) (*big.Int, error) {
+	raw := make([]byte, 16) //nolint:mnd // 128 bits
+	if _, err := io.ReadFull(random, raw); err != nil {
 		return nil, fmt.Errorf("making a serial number: %w", err)
 	}
-	return n.Add(n, big.NewInt(1)), nil
+	raw[0] = raw[0]&0x7f | 0x40 // positive, and never short
+	return new(big.Int).SetBytes(raw), nil
 }
 
-func create(template, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) (*x509.Certificate, error) {
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
+func create(random io.Reader, template, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) (*x509.Certificate, error) {
+	raw, err := x509.CreateCertificate(random, template, parent, public, signer)
 	if err != nil {
 		return nil, fmt.Errorf("issuing a certificate: %w", err)
 	}
@@ -148,19 +148,19 @@ type LeafRequest struct {
 }
 
 // Leaf issues a leaf with a new key, as istiod does: for servers and for clients.
-func (b *Bundle) Leaf(r LeafRequest) (tls.Certificate, error) {
+func (b *Bundle) Leaf(random io.Reader, r LeafRequest) (tls.Certificate, error) {
 	if b.Signer == nil {
 		return tls.Certificate{}, errors.New("there is no key to issue a leaf with")
 	}
-	return b.leaf(r)
+	return b.leaf(random, r)
 }
 
-func (b *Bundle) leaf(r LeafRequest) (tls.Certificate, error) {
-	key, err := NewKey(ECDSAP256)
+func (b *Bundle) leaf(random io.Reader, r LeafRequest) (tls.Certificate, error) {
+	key, err := NewKey(random, ECDSAP256)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	serial, err := serialNumber()
+	serial, err := serialNumber(random)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -169,7 +169,7 @@ func (b *Bundle) leaf(r LeafRequest) (tls.Certificate, error) {
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
-	leaf, err := create(template, b.Signing, key.Public(), b.Signer)
+	leaf, err := create(random, template, b.Signing, key.Public(), b.Signer)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
