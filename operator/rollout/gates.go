@@ -162,6 +162,9 @@ func progressOf(p v1alpha1.RolloutProgress, gate string) v1alpha1.GateProgress {
 	return v1alpha1.GateProgress{Name: gate, State: v1alpha1.GateWaiting}
 }
 
+// unheard is what health says that has not been measured in a step; what it has said once stays while proxies can't be read for a moment.
+const unheard = "nothing has been measured yet: look at the gateway's conditions"
+
 // count takes the measurements in that were made of the gates that judge at present.
 func (w *walker) count() {
 	names := judging(w.plan, w.p, w.seen.Gateways)
@@ -175,8 +178,8 @@ func (w *walker) count() {
 			} else {
 				after = w.health(before, m)
 			}
-		} else if isHealth(name) {
-			after = w.health(before, analysis.Measurement{Outcome: analysis.Inconclusive, Note: "nothing has been measured yet: look at the gateway's conditions"})
+		} else if isHealth(name) && (before.State == v1alpha1.GateWaiting || before.Message == unheard) {
+			after = w.health(before, analysis.Measurement{Outcome: analysis.Inconclusive, Note: unheard})
 		}
 		if after.Last != nil && (before.Last == nil || !after.Last.Equal(before.Last)) && !isHealth(name) {
 			w.progressed()
