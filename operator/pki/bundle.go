@@ -45,9 +45,6 @@ type Bundle struct {
 	Signer crypto.Signer
 	// Roots that proxies are made to trust, in the order of their bytes.
 	Roots []*x509.Certificate
-
-	// key is Signer as it was read or made: PEM of PKCS#8, PKCS#1 or SEC 1. Keys that never leave a device have none.
-	key []byte
 }
 
 // Issuer is the fingerprint of what leaves are issued with.
@@ -101,7 +98,7 @@ func parse(data map[string][]byte, signing, key, chain, roots string) (*Bundle, 
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	out.Signing, out.Signer, out.key = own[0], signer, data[key]
+	out.Signing, out.Signer = own[0], signer
 	seen := map[Fingerprint]bool{out.Issuer(): true}
 	for _, f := range out.RootPrints() {
 		seen[f] = true

@@ -170,15 +170,21 @@ func TestParseBundleProblems(t *testing.T) {
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
 			_, problems := ParseBundle(tc.data)
-			if len(problems) != len(tc.want) {
-				t.Fatalf("problems %v, want %v", problems, tc.want)
-			}
-			for i, want := range tc.want {
-				if !strings.HasPrefix(problems[i].String(), want) {
-					t.Errorf("problem %q, want %q", problems[i], want)
-				}
-			}
+			expect(t, problems, tc.want)
 		})
+	}
+}
+
+// expect compares problems with how each begins.
+func expect(t *testing.T, problems []Problem, begin []string) {
+	t.Helper()
+	if len(problems) != len(begin) {
+		t.Fatalf("problems %v, want %v", problems, begin)
+	}
+	for i, want := range begin {
+		if !strings.HasPrefix(problems[i].String(), want) {
+			t.Errorf("problem %q, want %q", problems[i], want)
+		}
 	}
 }
 

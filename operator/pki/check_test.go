@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net/url"
-	"strings"
 	"testing"
 	"time"
 )
@@ -108,15 +107,7 @@ func TestCheck(t *testing.T) {
 			if tc.rules != nil {
 				tc.rules(&r)
 			}
-			got := tc.bundle.Check(r)
-			if len(got) != len(tc.want) {
-				t.Fatalf("problems %v, want %v", got, tc.want)
-			}
-			for i, want := range tc.want {
-				if !strings.HasPrefix(got[i].String(), want) {
-					t.Errorf("problem %q, want %q", got[i], want)
-				}
-			}
+			expect(t, tc.bundle.Check(r), tc.want)
 		})
 	}
 }

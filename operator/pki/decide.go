@@ -141,7 +141,7 @@ func wait(reason, note string) Decision { return Decision{Act: ActWait, Reason: 
 
 func (w *walker) decide() Decision {
 	if w.p.Outcome != "" {
-		return Decision{Act: ActDone, Reason: ReasonEnded, Note: w.ended()}
+		return w.ended()
 	}
 	if d, still := w.still(); still {
 		return d
@@ -149,16 +149,17 @@ func (w *walker) decide() Decision {
 	turned := w.steer()
 	switch {
 	case w.p.Outcome != "":
-		return Decision{Act: ActDone, Reason: ReasonEnded, Note: w.ended()}
+		return w.ended()
 	case turned:
 		return wait(ReasonBegins, "everything goes back: what was observed was counted for the other direction")
 	case w.p.Phase == "":
 		return w.enter(phases(w.plan, false)[0])
 	}
-	if d, pending := w.effect(); pending {
-		return d
+	wanted := Wanted(w.plan, w.p)
+	if !w.seen.Secret.Equal(wanted) {
+		return w.write(wanted)
 	}
-	if d, unproven := w.prove(); unproven {
+	if d, unproven := w.prove(wanted); unproven {
 		return d
 	}
 	if next := after(w.plan, w.p.Back, w.p.Phase); next != "" {
@@ -168,7 +169,7 @@ func (w *walker) decide() Decision {
 	if w.p.Back {
 		w.p.Outcome = v1alpha1.OutcomeRolledBack
 	}
-	return Decision{Act: ActDone, Reason: ReasonEnded, Note: w.ended()}
+	return w.ended()
 }
 
 // still is what keeps a rotation from doing anything.
@@ -251,26 +252,17 @@ func (w *walker) begin(phase RotationPhase) {
 
 func (w *walker) stamp() *metav1.Time { return &metav1.Time{Time: w.now.Truncate(time.Second)} }
 
-// effect makes the Secret what the phase wants.
-func (w *walker) effect() (Decision, bool) {
-	wanted := Wanted(w.plan, w.p)
-	if w.seen.Secret.Equal(wanted) {
-		return Decision{}, false
+// write makes the Secret what the phase wants.
+func (w *walker) write(wanted Material) Decision {
+	note := "cacerts is taken away: istiod's own root is the same by now"
+	if !wanted.None {
+		roots := make([]string, len(wanted.Roots))
+		for i, r := range wanted.Roots {
+			roots[i] = short(r)
+		}
+		note = "cacerts gets issuer " + short(wanted.Issuer) + ", roots " + strings.Join(roots, " and ")
 	}
-	note := "cacerts gets " + w.words(wanted)
-	if wanted.None {
-		note = "cacerts is taken away: istiod's own root is the same by now"
-	}
-	return Decision{Act: ActWrite, Reason: ReasonWriting, Note: note, Material: wanted}, true
-}
-
-// words for a material.
-func (w *walker) words(m Material) string {
-	roots := make([]string, len(m.Roots))
-	for i, r := range m.Roots {
-		roots[i] = short(r)
-	}
-	return "issuer " + short(m.Issuer) + ", roots " + strings.Join(roots, " and ")
+	return Decision{Act: ActWrite, Reason: ReasonWriting, Note: note, Material: wanted}
 }
 
 // short is the beginning of a fingerprint.
@@ -280,8 +272,7 @@ func short(f Fingerprint) string {
 }
 
 // prove wants to see that what the phase is for is so everywhere.
-func (w *walker) prove() (Decision, bool) {
-	wanted := Wanted(w.plan, w.p)
+func (w *walker) prove(wanted Material) (Decision, bool) {
 	if d, not := w.istiods(wanted); not {
 		return d, true
 	}
@@ -362,7 +353,7 @@ func (w *walker) proxies() (Decision, bool) {
 		return wait(ReasonUnknown, "the proxies are not known yet"), true
 	case t.Holding > 0:
 		d := wait(ReasonProving, w.count(t)+fmt.Sprintf("; %s: %s", t.Holdouts[0].Proxy, t.Holdouts[0].Why))
-		if until, runs := w.expiry(); w.p.Phase == PhaseDrain && runs {
+		if until, runs := expiry(w.plan, w.p); runs {
 			d.Until = until
 		}
 		return d, true
@@ -383,29 +374,24 @@ func (w *walker) count(t Tally) string {
 }
 
 // expiry is when the last leaf of the root that is left expires, once nobody signs with it any more.
-func (w *walker) expiry() (time.Time, bool) {
-	if w.p.Everywhere == nil || w.p.Phase != PhaseDrain {
+func expiry(plan *RotationPlan, p RotationProgress) (time.Time, bool) {
+	if p.Everywhere == nil || p.Phase != PhaseDrain {
 		return time.Time{}, false
 	}
-	return w.p.Everywhere.Add(time.Duration(w.plan.LeafSeconds)*time.Second + clockSkew), true
+	return p.Everywhere.Add(time.Duration(plan.LeafSeconds)*time.Second + clockSkew), true
 }
 
 // clockSkew is how far clocks may be apart.
 const clockSkew = 5 * time.Minute
 
-// Expired says whether every leaf of the root that is left has expired: so long has nobody signed with it.
-func Expired(plan *RotationPlan, p RotationProgress, now time.Time) bool {
-	until, runs := (&walker{plan: plan, p: p}).expiry()
-	return runs && !now.Before(until)
-}
-
-func (w *walker) ended() string {
+func (w *walker) ended() Decision {
+	d := Decision{Act: ActDone, Reason: ReasonEnded, Note: "nothing has changed"}
 	switch w.p.Outcome {
 	case v1alpha1.OutcomeCompleted:
-		return "leaves are issued with " + short(Fingerprint(w.plan.To.Issuer)) + ", under the root " + short(Fingerprint(w.plan.To.Root))
+		d.Note = "leaves are issued with " + short(Fingerprint(w.plan.To.Issuer)) + ", under the root " + short(Fingerprint(w.plan.To.Root))
 	case v1alpha1.OutcomeRolledBack:
-		return "everything is as it was: leaves are issued with " + short(Fingerprint(w.plan.From.Issuer))
+		d.Note = "everything is as it was: leaves are issued with " + short(Fingerprint(w.plan.From.Issuer))
 	case v1alpha1.OutcomeAborted:
 	}
-	return "nothing has changed"
+	return d
 }

@@ -78,12 +78,7 @@ func TestTraces(t *testing.T) {
 			}
 		}, v1alpha1.OutcomeCompleted},
 		{"a proxy whose agent stops while leaves change", RotationRoot, false, func(t *testing.T, m *model) {
-			for range 500 {
-				if m.p.Phase == PhaseSign {
-					break
-				}
-				m.play(t, 1)
-			}
+			m.until(t, PhaseSign)
 			m.proxies[2].stuck = true
 			m.play(t, 60)
 			m.proxies[2].stuck = false
@@ -111,39 +106,19 @@ func TestTraces(t *testing.T) {
 			m.verbs.Goal = v1alpha1.GoalAbort
 		}, v1alpha1.OutcomeRolledBack},
 		{"an abort comes too late", RotationRoot, false, func(t *testing.T, m *model) {
-			for range 500 {
-				if m.p.Phase == PhaseDrain {
-					break
-				}
-				m.play(t, 1)
-			}
+			m.until(t, PhaseDrain)
 			m.verbs.Goal = v1alpha1.GoalAbort
 		}, v1alpha1.OutcomeCompleted},
 		{"it is rolled back while leaves change", RotationRoot, false, func(t *testing.T, m *model) {
-			for range 500 {
-				if m.p.Phase == PhaseDrain {
-					break
-				}
-				m.play(t, 1)
-			}
+			m.until(t, PhaseDrain)
 			m.verbs.Goal = v1alpha1.GoalRollBack
 		}, v1alpha1.OutcomeRolledBack},
 		{"a rollback comes too late", RotationRoot, false, func(t *testing.T, m *model) {
-			for range 500 {
-				if m.p.Phase == PhaseDrop {
-					break
-				}
-				m.play(t, 1)
-			}
+			m.until(t, PhaseDrop)
 			m.verbs.Goal = v1alpha1.GoalRollBack
 		}, v1alpha1.OutcomeCompleted},
 		{"back to istiod's own root in the middle", RotationPlugIn, true, func(t *testing.T, m *model) {
-			for range 500 {
-				if m.p.Phase == PhaseDrain {
-					break
-				}
-				m.play(t, 1)
-			}
+			m.until(t, PhaseDrain)
 			m.verbs.Goal = v1alpha1.GoalRollBack
 		}, v1alpha1.OutcomeRolledBack},
 	} {

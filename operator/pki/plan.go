@@ -26,10 +26,7 @@ func PhasesOf(kind RotationKind, selfSigned bool) []RotationPhase {
 // phases that are left to go through, in the direction of a progress. The way back begins with signing as before, whatever was reached: what had
 // not happened needs no undoing, and is found to be so.
 func phases(plan *RotationPlan, back bool) []RotationPhase {
-	if !back {
-		return plan.Phases
-	}
-	if len(plan.Phases) == 1 {
+	if !back || len(plan.Phases) == 1 {
 		return plan.Phases
 	}
 	out := []RotationPhase{PhaseSign, PhaseDrain, PhaseDrop}

@@ -28,8 +28,6 @@ type RotationPlan struct {
 	Approve []RotationPhase `json:"approve,omitempty"`
 	// Windows in which phases begin; none: always. A revocation waits for none.
 	Windows []v1alpha1.Window `json:"windows,omitempty"`
-	// Refresh lets workloads be restarted whose proxies learn of a root in no other way, in a MeshRollout of its own.
-	Refresh bool `json:"refresh,omitempty"`
 	// ProgressDeadlineSeconds bounds the time without progress in a phase, in seconds; after it the rotation says that it stands still. It never
 	// goes on for that, and never goes back.
 	ProgressDeadlineSeconds int32 `json:"progressDeadlineSeconds"`

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/rollout"
 )
 
 // model is a mesh in which a rotation goes on: istiods that read cacerts late and refuse what they can't take, ConfigMaps that come late, agents
@@ -210,19 +211,15 @@ func (m *model) look() Observation {
 	if wanted := Wanted(&m.plan, m.p); !wanted.None && m.p.Phase != "" && !slices.Equal(m.maps, wanted.Roots) {
 		seen.Places.Lacking, seen.Places.Example = 3, "ConfigMap shop/istio-ca-root-cert"
 	}
-	waived := map[string]bool{}
-	for _, w := range m.verbs.Waivers {
-		waived[w.Proxy] = m.now.Before(w.Expires.Time)
-	}
-	c := NewCounter(&m.plan, m.p, waived, Expired(&m.plan, m.p, m.now))
+	c := NewCounter(&m.plan, m.verbs, m.p, m.now)
 	for _, p := range m.proxies {
 		if p.hidden {
 			c.Add(Proxy{Name: p.name, Why: "its port can't be reached: let the operator through the NetworkPolicies of its namespace"})
 			continue
 		}
-		accepts := map[Fingerprint]Answer{rootA: No, rootB: No}
+		accepts := map[Fingerprint]rollout.Answer{rootA: rollout.No, rootB: rollout.No}
 		for _, r := range p.trusts {
-			accepts[r] = Yes
+			accepts[r] = rollout.Yes
 		}
 		c.Add(Proxy{Name: p.name, Accepts: accepts, Leaf: p.leaf})
 	}
@@ -281,6 +278,18 @@ func (m *model) play(t *testing.T, turns int) {
 			return
 		}
 	}
+}
+
+// until plays until a phase is reached.
+func (m *model) until(t *testing.T, phase RotationPhase) {
+	t.Helper()
+	for range 500 {
+		if m.p.Phase == phase {
+			return
+		}
+		m.play(t, 1)
+	}
+	t.Fatalf("phase %s is not reached\n%s", phase, m.trace.String())
 }
 
 func (m *model) waive(proxy string, until time.Duration) {

@@ -6,16 +6,9 @@ package pki
 import (
 	"cmp"
 	"slices"
-)
+	"time"
 
-// Answer is what is known of a question. Unknown is never taken for a yes.
-type Answer int8
-
-// The values of Answer.
-const (
-	Unknown Answer = iota
-	No
-	Yes
+	"github.com/meshwright/meshwright/operator/rollout"
 )
 
 // Proxy is what was seen of a proxy.
@@ -23,7 +16,7 @@ type Proxy struct {
 	// Name is namespace/pod.
 	Name string
 	// Accepts says of each root whether the proxy accepts a peer whose leaf is of it; a root that is not there is unknown.
-	Accepts map[Fingerprint]Answer
+	Accepts map[Fingerprint]rollout.Answer
 	// Leaf is the root of the leaf that it presents; empty where that is not known.
 	Leaf Fingerprint
 	// Why something is not known, with a remedy.
@@ -56,25 +49,32 @@ type Counter struct {
 	tally    Tally
 	phase    RotationPhase
 	from, to Fingerprint
-	waived   map[string]bool
+	// waived are the names of proxies that are done without.
+	waived map[string]bool
 	// expired says that every leaf of the root that is left has expired.
 	expired bool
 }
 
-// NewCounter begins to count. Waived are the names of proxies that are done without.
-func NewCounter(plan *RotationPlan, p RotationProgress, waived map[string]bool, expired bool) *Counter {
+// NewCounter begins to count.
+func NewCounter(plan *RotationPlan, verbs RotationVerbs, p RotationProgress, now time.Time) *Counter {
 	from, to := sides(plan, p.Back)
-	return &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root), waived: waived, expired: expired}
+	c := &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root), waived: map[string]bool{}}
+	for _, w := range verbs.Waivers {
+		c.waived[w.Proxy] = c.waived[w.Proxy] || now.Before(w.Expires.Time)
+	}
+	until, runs := expiry(plan, p)
+	c.expired = runs && !now.Before(until)
+	return c
 }
 
 // Add counts a proxy.
 func (c *Counter) Add(p Proxy) {
 	t := &c.tally
 	t.Total++
-	if p.Accepts[c.to] == Yes {
+	if p.Accepts[c.to] == rollout.Yes {
 		t.Trusting++
 	}
-	if p.Accepts[c.from] == Yes {
+	if p.Accepts[c.from] == rollout.Yes {
 		t.Lingering++
 	}
 	switch p.Leaf {
@@ -104,9 +104,9 @@ func (c *Counter) holds(p Proxy) string {
 	switch c.phase {
 	case PhaseTrust:
 		switch p.Accepts[c.to] {
-		case Yes:
+		case rollout.Yes:
 			return ""
-		case No:
+		case rollout.No:
 			return "does not accept the new root yet"
 		default:
 			return unknown
@@ -126,9 +126,9 @@ func (c *Counter) holds(p Proxy) string {
 		}
 	case PhaseDrop:
 		switch p.Accepts[c.from] {
-		case No:
+		case rollout.No:
 			return ""
-		case Yes:
+		case rollout.Yes:
 			return "accepts the old root still"
 		default:
 			return unknown
