@@ -5,9 +5,7 @@ package traffic
 
 import (
 	"fmt"
-	"regexp"
-	"strconv"
-	"strings"
+	"math"
 )
 
 // Times are those of a gateway pod's end and beginning, in seconds. They follow from each other: the pod leaves the endpoints and its
@@ -30,40 +28,11 @@ const (
 )
 
 // TimesOf derives the times from the longest drain, and from how long a pod sleeps before it is told to end.
-func TimesOf(drainSeconds, preStopSeconds int32) Times {
+func TimesOf(drainSeconds int32, preStopSeconds int64) Times {
+	grace := min(preStopSeconds+int64(drainSeconds)+margin, math.MaxInt32)
 	return Times{
-		DrainSeconds: drainSeconds, MinimumSeconds: min(learn, drainSeconds), GraceSeconds: preStopSeconds + drainSeconds + margin, MinReadySeconds: steady,
+		DrainSeconds: drainSeconds, MinimumSeconds: min(learn, drainSeconds), GraceSeconds: int32(grace), MinReadySeconds: steady, //nolint:gosec // bounded
 	}
-}
-
-// PreStop is for how many seconds a pod sleeps by its Helm values before it is told to end; not known when it does something else.
-func PreStop(values map[string]any) (seconds int32, known bool) {
-	lifecycle, _ := values["lifecycle"].(map[string]any)
-	handler, _ := lifecycle["preStop"].(map[string]any)
-	if handler == nil {
-		return 0, true
-	}
-	if sleep, _ := handler["sleep"].(map[string]any); sleep != nil {
-		return whole(fmt.Sprint(sleep["seconds"]))
-	}
-	exec, _ := handler["exec"].(map[string]any)
-	command, _ := exec["command"].([]any)
-	words := make([]string, len(command))
-	for i := range command {
-		words[i] = fmt.Sprint(command[i])
-	}
-	if found := sleeps.FindStringSubmatch(strings.Join(words, " ")); found != nil {
-		return whole(found[1])
-	}
-	return 0, false
-}
-
-// sleeps is a command that does nothing but sleep, with or without a shell around it.
-var sleeps = regexp.MustCompile(`^(?:(?:\S*/)?(?:ba)?sh -c )?(?:\S*/)?sleep (\d+)s?$`)
-
-func whole(text string) (int32, bool) {
-	n, err := strconv.ParseInt(text, 10, 32)
-	return int32(n), err == nil && n >= 0
 }
 
 // Problem is a time that does not fit the others.
@@ -73,8 +42,8 @@ type Problem struct {
 }
 
 // CheckTimes checks the times that a user sets against those that follow from the drain. What is nil is not set.
-func CheckTimes(drainSeconds int32, grace, minReady *int64, preStopSeconds int32) (out []Problem) {
-	least := int64(drainSeconds+preStopSeconds) + 1
+func CheckTimes(drainSeconds int32, grace, minReady *int64, preStopSeconds int64) (out []Problem) {
+	least := int64(drainSeconds) + preStopSeconds + 1
 	if grace != nil && *grace < least {
 		out = append(out, Problem{"terminationGracePeriodSeconds", fmt.Sprintf(
 			"pods are killed after %d s, before they have drained (shift.drainSeconds %d, preStop %d): set at least %d, or lower shift.drainSeconds",
