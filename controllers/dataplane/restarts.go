@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -121,6 +122,7 @@ func (r *Restarter) picks(ctx context.Context, o *v1alpha1.MeshRollout) (picks [
 		}
 	}
 	recent := r.Index.Recent(names, towards.Revision, towards.Now.Add(-time.Minute))
+	tags := sync.OnceValues(func() (map[string]time.Time, error) { return dataplane.PointedAt(ctx, r.Live, towards.Revision) })
 	done := map[string]bool{}
 	for _, s := range plan.Steps {
 		if s.DataPlane == nil || done[s.DataPlane.Wave] {
@@ -137,11 +139,11 @@ func (r *Restarter) picks(ctx context.Context, o *v1alpha1.MeshRollout) (picks [
 		}
 		next := rollout.Next(plan.Restart, share, all, recent)
 		if len(next) > 0 {
-			settled, err := r.settled(ctx, members[s.DataPlane.Wave], towards)
+			ready, err := settled(members[s.DataPlane.Wave], towards, tags)
 			if err != nil {
 				return nil, 0, err
 			}
-			if !settled {
+			if !ready {
 				wait = again // new pods would still get the other sidecar
 				continue
 			}
@@ -155,17 +157,22 @@ func (r *Restarter) picks(ctx context.Context, o *v1alpha1.MeshRollout) (picks [
 	return picks, wait, nil
 }
 
-// settled says whether new pods of all namespaces of a wave get the sidecar that they are moved to. Where tags point, the API server
-// is asked.
-func (r *Restarter) settled(ctx context.Context, members []dataplane.Member, to dataplane.Towards) (bool, error) {
-	var tags map[string]time.Time
-	if slices.ContainsFunc(members, func(n dataplane.Member) bool { return n.Tag != "" }) {
-		var err error
-		if tags, err = dataplane.PointedAt(ctx, r.Live, to.Revision); err != nil {
-			return false, err
+// settled says whether new pods of all namespaces of a wave get the sidecar that they are moved to. Ask asks the API server where tags point, once
+// somebody follows one.
+func settled(members []dataplane.Member, to dataplane.Towards, ask func() (map[string]time.Time, error)) (bool, error) {
+	for _, n := range members {
+		var tags map[string]time.Time
+		if n.Tag != "" {
+			var err error
+			if tags, err = ask(); err != nil {
+				return false, err
+			}
+		}
+		if !n.Settled(to.Revision, tags, to.Now) {
+			return false, nil
 		}
 	}
-	return !slices.ContainsFunc(members, func(n dataplane.Member) bool { return !n.Settled(to.Revision, tags, to.Now) }), nil
+	return true, nil
 }
 
 // still asks the API server itself whether the rollout is the active operation and still wants the same step.
