@@ -45,7 +45,7 @@ type Gauge struct {
 // examination is what is measured for one rollout in one step.
 type examination struct {
 	rollout *v1alpha1.MeshRollout
-	step    int32
+	turn    turn
 	due     []rollout.Due
 	// gateways that move, as namespace and name.
 	gateways []types.NamespacedName
@@ -99,12 +99,15 @@ func (g *Gauge) Forget(uid types.UID) {
 	delete(g.cases, uid)
 }
 
-// stepOf tells what is measured before the first step from what is measured in it.
-func stepOf(p v1alpha1.RolloutProgress) int32 {
+// turn is a step and a try of it: what was measured in another one is not counted.
+type turn struct{ step, retries int32 }
+
+// turnOf tells what is measured before the first step from what is measured in it.
+func turnOf(p v1alpha1.RolloutProgress) turn {
 	if p.Proven == nil {
-		return -1
+		return turn{step: -1, retries: p.Retries}
 	}
-	return p.Step
+	return turn{step: p.Step, retries: p.Retries}
 }
 
 // ask takes what a rollout wants to have measured, and returns the last measurements of its present step.
@@ -123,10 +126,10 @@ func (g *Gauge) ask(o *v1alpha1.MeshRollout, from, to *v1alpha1.MeshRevision, se
 		known = &examination{looked: map[string]analysis.Looked{}}
 		g.cases[o.UID] = known
 	}
-	if known.results == nil || known.step != stepOf(p) || known.rollout.Status.Progress.Retries != p.Retries {
+	if known.results == nil || known.turn != turnOf(p) {
 		known.results, known.busy = map[string]analysis.Measurement{}, map[string]bool{}
 	}
-	known.rollout, known.step, known.due, known.gateways, known.from, known.to = o.DeepCopy(), stepOf(p), due, nil, from, to
+	known.rollout, known.turn, known.due, known.gateways, known.from, known.to = o.DeepCopy(), turnOf(p), due, nil, from, to
 	if weight := rollout.WeightSince(&o.Spec.Plan, p); known.weight != weight {
 		known.weight, known.looked, known.pilots = weight, map[string]analysis.Looked{}, nil
 	}
@@ -172,7 +175,7 @@ func (g *Gauge) health(e *examination, d rollout.Due) (analysis.Measurement, boo
 		return analysis.Measurement{}, false
 	}
 	sample.Before = whole.Old
-	if e.rollout.Status.Progress.Retries == 0 {
+	if e.turn.retries == 0 {
 		// What was rejected while the new version came up counts too; after that a person may have mended it.
 		sample.Old.Rejected, sample.New.Rejected = whole.Old.Rejected, whole.New.Rejected
 	}
@@ -211,7 +214,7 @@ func (g *Gauge) NeedLeaderElection() bool { return true }
 // errand is one measurement that is due.
 type errand struct {
 	rollout  *v1alpha1.MeshRollout
-	step     int32
+	turn     turn
 	due      rollout.Due
 	gateways []types.NamespacedName
 	from, to *v1alpha1.MeshRevision
@@ -236,7 +239,7 @@ func (g *Gauge) errands() (out []errand) {
 			}
 			e.busy[d.Gate] = true
 			out = append(out, errand{
-				rollout: e.rollout, step: e.step, due: d, gateways: slices.Clone(e.gateways), from: e.from, to: e.to, pilots: e.pilots, weight: e.weight,
+				rollout: e.rollout, turn: e.turn, due: d, gateways: slices.Clone(e.gateways), from: e.from, to: e.to, pilots: e.pilots, weight: e.weight,
 			})
 		}
 	}
@@ -250,7 +253,7 @@ func (g *Gauge) run(ctx context.Context, e errand) {
 	m := g.measure(bounded, e)
 	g.mu.Lock()
 	known := g.cases[e.rollout.UID]
-	if known != nil && known.step == e.step && known.rollout.Status.Progress.Retries == e.rollout.Status.Progress.Retries {
+	if known != nil && known.turn == e.turn {
 		known.busy[e.due.Gate] = false
 		if m != nil {
 			known.results[e.due.Gate] = *m
@@ -273,7 +276,7 @@ func (g *Gauge) measure(ctx context.Context, e errand) *analysis.Measurement {
 	case e.due.Hook.Type == v1alpha1.HookWebhook:
 		m = g.webhook(ctx, e)
 	default:
-		attempt := fmt.Sprintf("%d/%d", e.step, e.rollout.Status.Progress.Retries)
+		attempt := fmt.Sprintf("%d/%d", e.turn.step, e.turn.retries)
 		var err error
 		if m, err = g.Jobs.Outcome(ctx, e.rollout, *e.due.Hook, attempt, g.Clock.Now()); err != nil {
 			m = &analysis.Measurement{Outcome: analysis.Inconclusive, Note: err.Error()}
@@ -351,7 +354,7 @@ func (g *Gauge) webhook(ctx context.Context, e errand) *analysis.Measurement {
 		}
 	}
 	question := questionOf(o, hook, g.Clock.Now())
-	question.Delivery = fmt.Sprintf("%s/%s/%d/%d", o.UID, hook.Name, e.step, e.due.Last.Unix())
+	question.Delivery = fmt.Sprintf("%s/%s/%d/%d", o.UID, hook.Name, e.turn.step, e.due.Last.Unix())
 	answer, err := g.Prober.Ask(ctx, endpoint, question)
 	m := &analysis.Measurement{Outcome: analysis.Inconclusive}
 	switch {
