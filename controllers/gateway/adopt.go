@@ -83,7 +83,7 @@ func keepAdopted(s *scope, w world) {
 	if !w.versions[render.Unrevisioned].Exists || len(w.versions) > 1 {
 		return
 	}
-	if s.rollout == nil || s.want.New == s.rollout.Spec.Plan.From.Revision || s.want.Weight < 100 {
+	if s.rollout == nil || !s.want.MovesAll(&s.rollout.Spec.Plan) {
 		s.want = rollout.Shift{New: render.Unrevisioned, Weight: 100, Wanted: true, Final: true}
 	}
 }

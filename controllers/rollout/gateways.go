@@ -52,11 +52,9 @@ func gatewayOf(o *v1alpha1.MeshRollout, g *v1alpha1.MeshGateway, want rollout.Sh
 		Name: g.Namespace + "/" + g.Name, Listed: listed, Weight: want.Weight, State: v1alpha1.ShiftProgressing,
 		Note: "its controller has not taken the step up yet",
 	}
-	shift := g.Status.Shift
-	has := func(revision string) bool {
-		return slices.ContainsFunc(g.Status.Versions, func(v v1alpha1.GatewayVersion) bool { return v.Revision == revision })
-	}
-	if o.Status.Progress.Back && shift == nil && !listed && !has(o.Spec.Plan.To.Revision) {
+	plan, shift := &o.Spec.Plan, g.Status.Shift
+	moved := func(v v1alpha1.GatewayVersion) bool { return v.Revision == plan.To.Revision }
+	if o.Status.Progress.Back && shift == nil && !listed && !slices.ContainsFunc(g.Status.Versions, moved) {
 		out.State, out.Note = v1alpha1.ShiftReached, "nothing of it has moved" // one that never came up must not hold the workloads
 		return out
 	}
@@ -64,8 +62,10 @@ func gatewayOf(o *v1alpha1.MeshRollout, g *v1alpha1.MeshGateway, want rollout.Sh
 		return out
 	}
 	if shift == nil {
-		adopted := len(g.Status.Versions) == 1 && g.Status.Versions[0].Revision == render.Unrevisioned
-		if adopted && (want.Weight < 100 || want.New == o.Spec.Plan.From.Revision) {
+		only := func(revision string) bool {
+			return len(g.Status.Versions) == 1 && g.Status.Versions[0].Revision == revision
+		}
+		if only(render.Unrevisioned) && !want.MovesAll(plan) {
 			out.State, out.Note, out.Adopted = v1alpha1.ShiftReached, "it was adopted, and moves when all of its traffic does", true
 			return out
 		}
@@ -73,7 +73,7 @@ func gatewayOf(o *v1alpha1.MeshRollout, g *v1alpha1.MeshGateway, want rollout.Sh
 		if want.Weight == 0 && !want.Wanted {
 			at = want.Old
 		}
-		if len(g.Status.Versions) == 1 && g.Status.Versions[0].Revision == at && want.Weight != 0 == (at == want.New) {
+		if only(at) && want.Weight != 0 == (at == want.New) {
 			out.State, out.Note = v1alpha1.ShiftReached, "all at "+at
 		}
 		return out

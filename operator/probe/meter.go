@@ -306,10 +306,11 @@ func (c *count) take(pods []Pod, readings map[types.UID]Proxy, now time.Time) (c
 		known := c.pods[p.UID]
 		if known == nil {
 			known = &podCount{revision: p.Revision, last: reading}
-			known.last.Rejected = 0                               // what it rejects it may have rejected since it began, and not count again
-			if !p.Created.Before(c.began.Truncate(time.Second)) { // the API server keeps whole seconds
+			// The API server keeps whole seconds of when a pod was made.
+			if !p.Created.Before(c.began.Truncate(time.Second)) {
 				known.last = Proxy{} // all that it has counted is new
 			}
+			known.last.Rejected = 0 // what it rejects it may have rejected since it began, and not count again
 			c.pods[p.UID] = known
 		}
 		add(&s.counters, s.buckets, reading, known.last)

@@ -65,6 +65,12 @@ func ShiftOf(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, listed bool
 	return out
 }
 
+// MovesAll says whether all the traffic is to leave the revision that a rollout comes from: only then does an adopted gateway move, whose pods can't
+// be told from others.
+func (s Shift) MovesAll(plan *v1alpha1.RolloutPlan) bool {
+	return s.Weight >= 100 && s.New != plan.From.Revision
+}
+
 // promotes says whether promotion moves gateways: the hooks before it have agreed.
 func promotes(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress) bool {
 	at := int(p.Step) < len(plan.Steps) && p.Step >= 0 && plan.Steps[p.Step].Type == v1alpha1.StepPromote
