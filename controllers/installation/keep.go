@@ -21,6 +21,7 @@ import (
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/metrics"
+	"github.com/meshwright/meshwright/operator/pki"
 	"github.com/meshwright/meshwright/operator/render"
 	"github.com/meshwright/meshwright/operator/validate"
 	"github.com/meshwright/meshwright/operator/version"
@@ -167,10 +168,14 @@ func (r *Reconciler) request(ctx context.Context, m *v1alpha1.MeshInstallation, 
 	if err != nil {
 		return render.Request{}, err
 	}
-	return render.Request{
+	out := render.Request{
 		Bundle: bundle, KubeVersion: r.KubeVersion, Mesh: m.Name, Revision: revision,
 		Namespace: m.Spec.Namespace, Images: m.Spec.Images, Values: values, MeshConfig: meshConfig,
-	}, nil
+	}
+	if m.Spec.Certificates.LeafSeconds != pki.IstioLeafSeconds {
+		out.LeafSeconds = m.Spec.Certificates.LeafSeconds
+	}
+	return out, nil
 }
 
 // requestOf is the same for a revision that exists.

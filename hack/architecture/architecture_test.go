@@ -33,7 +33,7 @@ var layers = []struct {
 	{"api", []string{"operator/api/"}},
 	{"pure", pure},
 	{"adapters", []string{
-		"bundles/istio", "operator/apply", "operator/conditions", "operator/dataplane", "operator/facts", "operator/metrics",
+		"bundles/istio", "operator/apply", "operator/authority", "operator/conditions", "operator/dataplane", "operator/facts", "operator/metrics",
 		"operator/probe", "operator/render", "operator/testkit",
 	}},
 	{"controllers and webhooks", []string{"controllers", "controllers/", "webhooks", "webhooks/"}},

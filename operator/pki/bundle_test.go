@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -29,7 +31,7 @@ type authority struct {
 	key         crypto.Signer
 }
 
-func newKey(t *testing.T, a Algorithm) crypto.Signer {
+func newKey(t *testing.T, a v1alpha1.KeyAlgorithm) crypto.Signer {
 	t.Helper()
 	key, err := NewKey(rand.Reader, a)
 	if err != nil {
@@ -48,7 +50,7 @@ func request(name string, changes ...func(*AuthorityRequest)) AuthorityRequest {
 
 func root(t *testing.T, r AuthorityRequest) authority {
 	t.Helper()
-	key := newKey(t, ECDSAP256)
+	key := newKey(t, v1alpha1.ECDSAP256)
 	c, err := NewRoot(rand.Reader, key, r)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +60,7 @@ func root(t *testing.T, r AuthorityRequest) authority {
 
 func (a authority) issue(t *testing.T, r AuthorityRequest) authority {
 	t.Helper()
-	key := newKey(t, ECDSAP384)
+	key := newKey(t, v1alpha1.ECDSAP384)
 	c, err := NewIntermediate(rand.Reader, a.certificate, a.key, key.Public(), r)
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +192,7 @@ func expect(t *testing.T, problems []Problem, begin []string) {
 
 // Keys are read in each of the ways in which they are written.
 func TestParseKey(t *testing.T) {
-	ec := newKey(t, ECDSAP256).(*ecdsa.PrivateKey)
+	ec := newKey(t, v1alpha1.ECDSAP256).(*ecdsa.PrivateKey)
 	sec1, err := x509.MarshalECPrivateKey(ec)
 	if err != nil {
 		t.Fatal(err)

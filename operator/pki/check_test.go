@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 func rules() Rules {
@@ -28,7 +30,7 @@ func altered(t *testing.T, change func(*x509.Certificate)) authority {
 		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	change(template)
-	key := newKey(t, ECDSAP256)
+	key := newKey(t, v1alpha1.ECDSAP256)
 	c, err := create(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -83,24 +83,6 @@ const (
 	ActDone Act = "Done"
 )
 
-// Reasons of decisions.
-const (
-	ReasonWaiting          = "Waiting"
-	ReasonPaused           = "Paused"
-	ReasonAwaitingApproval = "AwaitingApproval"
-	ReasonOutsideWindow    = "OutsideWindow"
-	ReasonForeignChange    = "ForeignChange"
-	ReasonBegins           = "Begins"
-	ReasonWriting          = "Writing"
-	ReasonRestarting       = "Restarting"
-	ReasonReloading        = "Reloading"
-	ReasonPropagating      = "Propagating"
-	ReasonSettling         = "Settling"
-	ReasonProving          = "Proving"
-	ReasonUnknown          = "Unknown"
-	ReasonEnded            = "Ended"
-)
-
 // Decision is what is to be done now.
 type Decision struct {
 	Act Act
@@ -115,11 +97,11 @@ type Decision struct {
 	// Overdue says that nothing has moved for longer than the plan allows.
 	Overdue bool
 	// Progress to keep, before anything is done.
-	Progress RotationProgress
+	Progress v1alpha1.RotationProgress
 }
 
 // Decide decides what a rotation does now.
-func Decide(plan *RotationPlan, verbs RotationVerbs, p RotationProgress, seen Observation, now time.Time) Decision {
+func Decide(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha1.RotationProgress, seen Observation, now time.Time) Decision {
 	w := &walker{plan: plan, verbs: verbs, p: p, seen: seen, now: now}
 	d := w.decide()
 	d.Progress = w.p
@@ -130,9 +112,9 @@ func Decide(plan *RotationPlan, verbs RotationVerbs, p RotationProgress, seen Ob
 }
 
 type walker struct {
-	plan  *RotationPlan
-	verbs RotationVerbs
-	p     RotationProgress
+	plan  *v1alpha1.RotationPlan
+	verbs v1alpha1.RotationVerbs
+	p     v1alpha1.RotationProgress
 	seen  Observation
 	now   time.Time
 }
@@ -151,7 +133,7 @@ func (w *walker) decide() Decision {
 	case w.p.Outcome != "":
 		return w.ended()
 	case turned:
-		return wait(ReasonBegins, "everything goes back: what was observed was counted for the other direction")
+		return wait(v1alpha1.ReasonBegins, "everything goes back: what was observed was counted for the other direction")
 	case w.p.Phase == "":
 		return w.enter(phases(w.plan, false)[0])
 	}
@@ -176,18 +158,18 @@ func (w *walker) decide() Decision {
 func (w *walker) still() (Decision, bool) {
 	switch {
 	case !w.seen.Secret.Known:
-		return wait(ReasonUnknown, "the Secret cacerts has not been read yet"), true
+		return wait(v1alpha1.ReasonUnknown, "the Secret cacerts has not been read yet"), true
 	case w.seen.Secret.Foreign != "":
 		return Decision{
-			Act: ActHalt, Reason: ReasonForeignChange,
+			Act: ActHalt, Reason: v1alpha1.ReasonForeignChange,
 			Note: "the Secret cacerts was changed by " + w.seen.Secret.Foreign + ", and nothing is overwritten: put back what it held, or set spec.goal to RollBack and start another rotation from what it holds",
 		}, true
 	case w.seen.Paused:
-		return wait(ReasonPaused, "the MeshInstallation is paused"), true
+		return wait(v1alpha1.ReasonPaused, "the MeshInstallation is paused"), true
 	case w.verbs.Paused:
-		return wait(ReasonPaused, "the rotation is paused: set spec.paused to false"), true
+		return wait(v1alpha1.ReasonPaused, "the rotation is paused: set spec.paused to false"), true
 	case !w.seen.Granted:
-		return wait(ReasonWaiting, w.seen.Waits), true
+		return wait(v1alpha1.ReasonNotGranted, w.seen.Waits), true
 	}
 	return Decision{}, false
 }
@@ -202,51 +184,52 @@ func (w *walker) steer() (turned bool) {
 		w.p.Entered = w.stamp()
 		return false
 	}
-	signs := w.p.Phase == PhaseSign || w.p.Phase == PhaseDrain
+	signs := w.p.Phase == v1alpha1.PhaseSign || w.p.Phase == v1alpha1.PhaseDrain
 	if w.verbs.Goal == v1alpha1.GoalAbort && signs {
 		return false // it goes on, for what has begun to sign is not half done: RollBack takes it back
 	}
 	w.p.Back = true
-	first := PhaseSign
-	if w.p.Phase == PhasePlugIn {
-		first = PhaseHandOver
+	first := v1alpha1.PhaseSign
+	if w.p.Phase == v1alpha1.PhasePlugIn {
+		first = v1alpha1.PhaseHandOver
 	}
 	w.begin(first)
 	return true
 }
 
 // enter begins a phase, unless something holds it. Nothing is done in it yet: what was observed was counted for the one before.
-func (w *walker) enter(phase RotationPhase) Decision {
-	if !w.p.Back && w.plan.Kind != RotationRevoke {
+func (w *walker) enter(phase v1alpha1.RotationPhase) Decision {
+	if !w.p.Back && w.plan.Kind != v1alpha1.RotationRevoke {
 		if slices.Contains(w.plan.Approve, phase) && !w.approved(phase) {
 			return Decision{
-				Act: ActAwaitApproval, Reason: ReasonAwaitingApproval,
+				Act: ActAwaitApproval, Reason: v1alpha1.ReasonAwaitingApproval,
 				Note: fmt.Sprintf("phase %s waits for an approval: add {step: %s, by: <you>} to spec.approvals", phase, phase),
 			}
 		}
 		if open, until := rollout.Open(w.plan.Windows, w.now); !open {
-			d := wait(ReasonOutsideWindow, fmt.Sprintf("phase %s begins in the next window", phase))
+			d := wait(v1alpha1.ReasonOutsideWindow, fmt.Sprintf("phase %s begins in the next window", phase))
 			d.Until = until
 			return d
 		}
 	}
 	w.begin(phase)
-	return wait(ReasonBegins, fmt.Sprintf("phase %s begins", phase))
+	return wait(v1alpha1.ReasonBegins, fmt.Sprintf("phase %s begins", phase))
 }
 
-func (w *walker) approved(phase RotationPhase) bool {
+func (w *walker) approved(phase v1alpha1.RotationPhase) bool {
 	return slices.ContainsFunc(w.verbs.Approvals, func(a v1alpha1.Approval) bool { return a.Step == string(phase) })
 }
 
 // begin begins a phase. What a phase before it has proven everywhere is proven again, except for the leaves of the old root: they are
 // counted from when nobody signed with it any more.
-func (w *walker) begin(phase RotationPhase) {
-	if phase == PhaseSign {
+func (w *walker) begin(phase v1alpha1.RotationPhase) {
+	if phase == v1alpha1.PhaseSign {
 		w.p.Signs++
 	}
-	if phase != PhaseDrain {
+	if phase != v1alpha1.PhaseDrain {
 		w.p.Everywhere = nil
 	}
+	w.p.Nudged = nil
 	w.p.Phase, w.p.Entered = phase, w.stamp()
 }
 
@@ -262,7 +245,7 @@ func (w *walker) write(wanted Material) Decision {
 		}
 		note = "cacerts gets issuer " + short(wanted.Issuer) + ", roots " + strings.Join(roots, " and ")
 	}
-	return Decision{Act: ActWrite, Reason: ReasonWriting, Note: note, Material: wanted}
+	return Decision{Act: ActWrite, Reason: v1alpha1.ReasonWriting, Note: note, Material: wanted}
 }
 
 // short is the beginning of a fingerprint.
@@ -283,14 +266,14 @@ func (w *walker) prove(wanted Material) (Decision, bool) {
 		w.p.Everywhere = w.stamp()
 	}
 	switch w.p.Phase {
-	case PhaseTrust, PhaseDrop, PhaseDrain:
+	case v1alpha1.PhaseTrust, v1alpha1.PhaseDrop, v1alpha1.PhaseDrain:
 		if d, not := w.proxies(); not {
 			return d, true
 		}
-	case PhasePlugIn, PhaseSign, PhaseHandOver:
+	case v1alpha1.PhasePlugIn, v1alpha1.PhaseSign, v1alpha1.PhaseHandOver:
 	}
-	if until := w.p.Everywhere.Add(time.Duration(w.plan.SettleSeconds) * time.Second); w.p.Phase == PhaseTrust && w.now.Before(until) {
-		d := wait(ReasonSettling, "agents read from a ConfigMap by which root they know istiod, and kubelets take their time to bring it")
+	if until := w.p.Everywhere.Add(time.Duration(w.plan.SettleSeconds) * time.Second); w.p.Phase == v1alpha1.PhaseTrust && w.now.Before(until) {
+		d := wait(v1alpha1.ReasonSettling, "agents read from a ConfigMap by which root they know istiod, and kubelets take their time to bring it")
 		d.Until = until
 		return d, true
 	}
@@ -299,8 +282,8 @@ func (w *walker) prove(wanted Material) (Decision, bool) {
 
 // istiods wants every replica to have what the phase wants.
 func (w *walker) istiods(wanted Material) (Decision, bool) {
-	if !w.seen.IstiodsKnown || len(w.seen.Istiods) == 0 {
-		return wait(ReasonUnknown, "the replicas of istiod are not known yet"), true
+	if !w.seen.IstiodsKnown || len(w.seen.Istiods) == 0 && w.plan.From != w.plan.To { // a CA that is made first has no istiod yet
+		return wait(v1alpha1.ReasonUnknown, "the replicas of istiod are not known yet"), true
 	}
 	var blind []string
 	for _, i := range w.seen.Istiods {
@@ -310,7 +293,7 @@ func (w *walker) istiods(wanted Material) (Decision, bool) {
 	}
 	if len(blind) > 0 {
 		return Decision{
-			Act: ActRestart, Reason: ReasonRestarting, Restart: blind,
+			Act: ActRestart, Reason: v1alpha1.ReasonRestarting, Restart: blind,
 			Note: fmt.Sprintf("%d of %d replicas of istiod start anew, for only then do they read what has become of cacerts", len(blind), len(w.seen.Istiods)),
 		}, true
 	}
@@ -326,10 +309,10 @@ func (w *walker) istiods(wanted Material) (Decision, bool) {
 	}
 	switch {
 	case len(behind) > 0:
-		w.p.Everywhere = nil // one that signs otherwise makes leaves of the other root
-		return wait(ReasonReloading, fmt.Sprintf("%d of %d replicas of istiod have not read cacerts anew yet, %s first", len(behind), len(w.seen.Istiods), behind[0])), true
+		w.p.Everywhere, w.p.Nudged = nil, nil // one that signs otherwise makes leaves of the other root
+		return wait(v1alpha1.ReasonReloading, fmt.Sprintf("%d of %d replicas of istiod have not read cacerts anew yet, %s first", len(behind), len(w.seen.Istiods), behind[0])), true
 	case unknown != "":
-		return wait(ReasonUnknown, unknown), true
+		return wait(v1alpha1.ReasonUnknown, unknown), true
 	}
 	return Decision{}, false
 }
@@ -338,9 +321,9 @@ func (w *walker) istiods(wanted Material) (Decision, bool) {
 func (w *walker) places() (Decision, bool) {
 	switch {
 	case !w.seen.Places.Known:
-		return wait(ReasonUnknown, "the ConfigMaps istio-ca-root-cert and the webhooks of istiod are not known yet"), true
+		return wait(v1alpha1.ReasonUnknown, "the ConfigMaps istio-ca-root-cert and the webhooks of istiod are not known yet"), true
 	case w.seen.Places.Lacking > 0:
-		return wait(ReasonPropagating, fmt.Sprintf("%d places do not hold the roots yet, %s first", w.seen.Places.Lacking, w.seen.Places.Example)), true
+		return wait(v1alpha1.ReasonPropagating, fmt.Sprintf("%d places do not hold the roots yet, %s first", w.seen.Places.Lacking, w.seen.Places.Example)), true
 	}
 	return Decision{}, false
 }
@@ -350,9 +333,11 @@ func (w *walker) proxies() (Decision, bool) {
 	t := w.seen.Proxies
 	switch {
 	case !t.Known:
-		return wait(ReasonUnknown, "the proxies are not known yet"), true
+		return wait(v1alpha1.ReasonUnknown, "the proxies are not known yet"), true
+	case t.Holding > 0 && w.nudge():
+		return wait(v1alpha1.ReasonBegins, fmt.Sprintf("%d proxies have not proven the phase: the agents of all are made to fetch their leaf anew", t.Holding)), true
 	case t.Holding > 0:
-		d := wait(ReasonProving, w.count(t)+fmt.Sprintf("; %s: %s", t.Holdouts[0].Proxy, t.Holdouts[0].Why))
+		d := wait(v1alpha1.ReasonProvingProxies, w.count(t)+fmt.Sprintf("; %s: %s", t.Holdouts[0].Proxy, t.Holdouts[0].Why))
 		if until, runs := expiry(w.plan, w.p); runs {
 			d.Until = until
 		}
@@ -361,12 +346,37 @@ func (w *walker) proxies() (Decision, bool) {
 	return Decision{}, false
 }
 
+// nudgeAfter is how long the agents have that were told when their own istiod had read cacerts.
+const nudgeAfter = 15 * time.Second
+
+// nudge makes the bytes of the roots others, once in a phase, so that all agents fetch their leaf anew. What a proxy without a port that speaks mTLS
+// has to show is a leaf that was issued when every istiod had what the phase wants; most fetched theirs before.
+func (w *walker) nudge() bool {
+	if w.p.Nudged != nil || w.p.Everywhere == nil || w.now.Before(w.p.Everywhere.Add(nudgeAfter)) {
+		return false
+	}
+	w.p.Nudged = w.stamp()
+	if w.p.Phase != v1alpha1.PhaseDrop { // there the roots are others themselves
+		w.p.Signs++
+	}
+	return true
+}
+
+// FreshFrom is the time from which on a leaf that was issued is one of what the present phase wants: clocks may be some seconds apart. It is zero
+// where that is not known.
+func FreshFrom(p v1alpha1.RotationProgress) time.Time {
+	if p.Everywhere == nil {
+		return time.Time{}
+	}
+	return p.Everywhere.Add(nudgeAfter / 3) //nolint:mnd // less than agents are given, by as much as clocks may differ
+}
+
 // count is how far the proxies are, in words.
 func (w *walker) count(t Tally) string {
 	switch w.p.Phase {
-	case PhaseTrust:
+	case v1alpha1.PhaseTrust:
 		return fmt.Sprintf("%d of %d proxies accept the root that is gone to", t.Trusting, t.Total)
-	case PhaseDrain:
+	case v1alpha1.PhaseDrain:
 		return fmt.Sprintf("%d of %d proxies present a leaf of the root that is gone to", t.Arrived, t.Total)
 	default:
 		return fmt.Sprintf("%d of %d proxies accept the root that is left", t.Lingering, t.Total)
@@ -374,8 +384,8 @@ func (w *walker) count(t Tally) string {
 }
 
 // expiry is when the last leaf of the root that is left expires, once nobody signs with it any more.
-func expiry(plan *RotationPlan, p RotationProgress) (time.Time, bool) {
-	if p.Everywhere == nil || p.Phase != PhaseDrain {
+func expiry(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) (time.Time, bool) {
+	if p.Everywhere == nil || p.Phase != v1alpha1.PhaseDrain {
 		return time.Time{}, false
 	}
 	return p.Everywhere.Add(time.Duration(plan.LeafSeconds)*time.Second + clockSkew), true
@@ -385,13 +395,14 @@ func expiry(plan *RotationPlan, p RotationProgress) (time.Time, bool) {
 const clockSkew = 5 * time.Minute
 
 func (w *walker) ended() Decision {
-	d := Decision{Act: ActDone, Reason: ReasonEnded, Note: "nothing has changed"}
+	d := Decision{Act: ActDone, Reason: v1alpha1.ReasonCompleted, Note: "nothing has changed"}
 	switch w.p.Outcome {
 	case v1alpha1.OutcomeCompleted:
 		d.Note = "leaves are issued with " + short(Fingerprint(w.plan.To.Issuer)) + ", under the root " + short(Fingerprint(w.plan.To.Root))
 	case v1alpha1.OutcomeRolledBack:
-		d.Note = "everything is as it was: leaves are issued with " + short(Fingerprint(w.plan.From.Issuer))
+		d.Reason, d.Note = v1alpha1.ReasonRolledBack, "everything is as it was: leaves are issued with "+short(Fingerprint(w.plan.From.Issuer))
 	case v1alpha1.OutcomeAborted:
+		d.Reason = v1alpha1.ReasonAborted
 	}
 	return d
 }

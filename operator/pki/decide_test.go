@@ -24,101 +24,101 @@ var update = flag.Bool("update", false, "write the traces anew")
 func TestTraces(t *testing.T) {
 	for _, tc := range []struct {
 		name       string
-		kind       RotationKind
+		kind       v1alpha1.RotationKind
 		selfSigned bool
 		play       func(t *testing.T, m *model)
 		want       v1alpha1.RolloutOutcome
 	}{
-		{"a new intermediate", RotationIntermediate, false, nil, v1alpha1.OutcomeCompleted},
-		{"a new root", RotationRoot, false, nil, v1alpha1.OutcomeCompleted},
-		{"from istiod's own root to one that is plugged in", RotationPlugIn, true, nil, v1alpha1.OutcomeCompleted},
-		{"and back to istiod's own", RotationSelfSign, false, nil, v1alpha1.OutcomeCompleted},
-		{"a revocation", RotationRevoke, false, nil, v1alpha1.OutcomeCompleted},
-		{"a revocation waits for no window and no approval", RotationRevoke, false, func(_ *testing.T, m *model) {
-			m.plan.Approve = []RotationPhase{PhaseDrop}
+		{"a new intermediate", v1alpha1.RotationIntermediate, false, nil, v1alpha1.OutcomeCompleted},
+		{"a new root", v1alpha1.RotationRoot, false, nil, v1alpha1.OutcomeCompleted},
+		{"from istiod's own root to one that is plugged in", v1alpha1.RotationPlugIn, true, nil, v1alpha1.OutcomeCompleted},
+		{"and back to istiod's own", v1alpha1.RotationSelfSign, false, nil, v1alpha1.OutcomeCompleted},
+		{"a revocation", v1alpha1.RotationRevoke, false, nil, v1alpha1.OutcomeCompleted},
+		{"a revocation waits for no window and no approval", v1alpha1.RotationRevoke, false, func(_ *testing.T, m *model) {
+			m.plan.Approve = []v1alpha1.RotationPhase{v1alpha1.PhaseDrop}
 			m.plan.Windows = []v1alpha1.Window{{Schedule: "0 2 * * 6", DurationSeconds: 3600, TimeZone: "UTC"}}
 		}, v1alpha1.OutcomeCompleted},
-		{"outside the window", RotationRoot, false, func(_ *testing.T, m *model) {
+		{"outside the window", v1alpha1.RotationRoot, false, func(_ *testing.T, m *model) {
 			m.plan.Windows = []v1alpha1.Window{{Schedule: "10 12 * * *", DurationSeconds: 7200, TimeZone: "UTC"}}
 		}, v1alpha1.OutcomeCompleted},
-		{"an approval before the old root is dropped", RotationRoot, false, func(t *testing.T, m *model) {
-			m.plan.Approve = []RotationPhase{PhaseDrop}
+		{"an approval before the old root is dropped", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.plan.Approve = []v1alpha1.RotationPhase{v1alpha1.PhaseDrop}
 			m.play(t, 60)
 			m.verbs.Approvals = []v1alpha1.Approval{{Step: "Drop", By: "oncall"}}
 		}, v1alpha1.OutcomeCompleted},
-		{"a rollout is active", RotationRoot, false, func(t *testing.T, m *model) {
+		{"a rollout is active", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.granted = false
 			m.play(t, 10)
 			m.granted = true
 		}, v1alpha1.OutcomeCompleted},
-		{"a proxy whose agent is stopped holds the first phase", RotationRoot, false, func(t *testing.T, m *model) {
+		{"a proxy whose agent is stopped holds the first phase", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.proxies[1].stuck, m.proxies[1].pushed = true, true
 			m.play(t, 200)
 			m.proxies[1].stuck = false
 		}, v1alpha1.OutcomeCompleted},
-		{"a proxy that no probe reaches", RotationRoot, false, func(t *testing.T, m *model) {
+		{"a proxy that no probe reaches", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.proxies[0].hidden = true
 			m.play(t, 60)
 			m.proxies[0].hidden = false
 		}, v1alpha1.OutcomeCompleted},
-		{"a proxy that no probe reaches is waived", RotationRoot, false, func(t *testing.T, m *model) {
+		{"a proxy that no probe reaches is waived", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.proxies[0].hidden = true
 			m.play(t, 30)
 			m.waive("shop/p1", 24*time.Hour)
 		}, v1alpha1.OutcomeCompleted},
-		{"a waiver that expires holds again", RotationRoot, false, func(t *testing.T, m *model) {
+		{"a waiver that expires holds again", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.proxies[0].hidden = true
 			m.waive("shop/p1", time.Minute)
 			m.play(t, 60)
 			m.proxies[0].hidden = false
 		}, v1alpha1.OutcomeCompleted},
-		{"agents that react to no push take their time", RotationRoot, false, func(_ *testing.T, m *model) {
+		{"agents that react to no push take their time", v1alpha1.RotationRoot, false, func(_ *testing.T, m *model) {
 			for _, p := range m.proxies {
 				p.pushed = false
 			}
 		}, v1alpha1.OutcomeCompleted},
-		{"a proxy whose agent stops while leaves change", RotationRoot, false, func(t *testing.T, m *model) {
-			m.until(t, PhaseSign)
+		{"a proxy whose agent stops while leaves change", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.until(t, v1alpha1.PhaseSign)
 			m.proxies[2].stuck = true
 			m.play(t, 60)
 			m.proxies[2].stuck = false
 		}, v1alpha1.OutcomeCompleted},
-		{"a replica of istiod that does not answer", RotationRoot, false, func(t *testing.T, m *model) {
+		{"a replica of istiod that does not answer", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.istiods[1].deaf = true
 			m.play(t, 20)
 			m.istiods[1].deaf = false
 		}, v1alpha1.OutcomeCompleted},
-		{"cacerts is changed by somebody else", RotationRoot, false, func(t *testing.T, m *model) {
+		{"cacerts is changed by somebody else", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.play(t, 5)
 			m.foreign = "kubectl-edit"
 			m.play(t, 10)
 			m.foreign = ""
 		}, v1alpha1.OutcomeCompleted},
-		{"it is paused", RotationRoot, false, func(t *testing.T, m *model) {
+		{"it is paused", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.play(t, 5)
 			m.verbs.Paused = true
 			m.play(t, 10)
 			m.verbs.Paused = false
 		}, v1alpha1.OutcomeCompleted},
-		{"it is aborted before it begins", RotationRoot, false, func(_ *testing.T, m *model) { m.verbs.Goal = v1alpha1.GoalAbort }, v1alpha1.OutcomeAborted},
-		{"it is aborted while both are trusted", RotationRoot, false, func(t *testing.T, m *model) {
+		{"it is aborted before it begins", v1alpha1.RotationRoot, false, func(_ *testing.T, m *model) { m.verbs.Goal = v1alpha1.GoalAbort }, v1alpha1.OutcomeAborted},
+		{"it is aborted while both are trusted", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.play(t, 5)
 			m.verbs.Goal = v1alpha1.GoalAbort
 		}, v1alpha1.OutcomeRolledBack},
-		{"an abort comes too late", RotationRoot, false, func(t *testing.T, m *model) {
-			m.until(t, PhaseDrain)
+		{"an abort comes too late", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.until(t, v1alpha1.PhaseDrain)
 			m.verbs.Goal = v1alpha1.GoalAbort
 		}, v1alpha1.OutcomeCompleted},
-		{"it is rolled back while leaves change", RotationRoot, false, func(t *testing.T, m *model) {
-			m.until(t, PhaseDrain)
+		{"it is rolled back while leaves change", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.until(t, v1alpha1.PhaseDrain)
 			m.verbs.Goal = v1alpha1.GoalRollBack
 		}, v1alpha1.OutcomeRolledBack},
-		{"a rollback comes too late", RotationRoot, false, func(t *testing.T, m *model) {
-			m.until(t, PhaseDrop)
+		{"a rollback comes too late", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.until(t, v1alpha1.PhaseDrop)
 			m.verbs.Goal = v1alpha1.GoalRollBack
 		}, v1alpha1.OutcomeCompleted},
-		{"back to istiod's own root in the middle", RotationPlugIn, true, func(t *testing.T, m *model) {
-			m.until(t, PhaseDrain)
+		{"back to istiod's own root in the middle", v1alpha1.RotationPlugIn, true, func(t *testing.T, m *model) {
+			m.until(t, v1alpha1.PhaseDrain)
 			m.verbs.Goal = v1alpha1.GoalRollBack
 		}, v1alpha1.OutcomeRolledBack},
 	} {
@@ -151,12 +151,12 @@ func TestTraces(t *testing.T) {
 // Whatever happens, in whatever order: no proxy ever lacks the root of a peer's leaf, no agent its istiod's, the bytes of the roots are such
 // that an istiod of any version takes them, and when what holds it is gone, the rotation ends.
 func TestNoHandshakeIsEverBroken(t *testing.T) {
-	kinds := []RotationKind{
-		RotationIntermediate, RotationRoot, RotationPlugIn, RotationSelfSign, RotationRevoke,
+	kinds := []v1alpha1.RotationKind{
+		v1alpha1.RotationIntermediate, v1alpha1.RotationRoot, v1alpha1.RotationPlugIn, v1alpha1.RotationSelfSign, v1alpha1.RotationRevoke,
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		kind := rapid.SampledFrom(kinds).Draw(t, "kind")
-		m := newModel(kind, kind == RotationPlugIn, rapid.IntRange(1, 6).Draw(t, "proxies"))
+		m := newModel(kind, kind == v1alpha1.RotationPlugIn, rapid.IntRange(1, 6).Draw(t, "proxies"))
 		for _, p := range m.proxies {
 			p.pushed = rapid.Bool().Draw(t, "pushed")
 		}

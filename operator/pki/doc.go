@@ -7,8 +7,7 @@
 //   - bundle.go reads what istiod signs with, in the layouts that istiod and users have, and writes it as istiod takes it.
 //   - check.go says what is wrong with a bundle, before anything is written.
 //   - issue.go makes roots, intermediates, requests and leaves.
-//   - rotation.go has what is kept of a rotation: its plan, the verbs of people, and the progress.
-//   - plan.go says which phases lead from one authority to another; material.go what the Secret of istiod holds in each.
+//   - plan.go says which phases lead from one authority to another, and what the Secret of istiod holds in each.
 //   - decide.go walks through the phases, each of which begins when what the one before was for is proven at every proxy.
 //   - tally.go counts proxies by the roots that they accept and by the root of the leaf that they present.
 //

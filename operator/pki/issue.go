@@ -18,29 +18,19 @@ import (
 	"math/big"
 	"net/url"
 	"time"
-)
 
-// Algorithm of a key.
-type Algorithm string
-
-// The values of Algorithm.
-const (
-	ECDSAP256 Algorithm = "ECDSA-P256"
-	ECDSAP384 Algorithm = "ECDSA-P384"
-	RSA2048   Algorithm = "RSA-2048"
-	RSA3072   Algorithm = "RSA-3072"
-	RSA4096   Algorithm = "RSA-4096"
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // NewKey makes a private key. Random, here and below, is crypto/rand.Reader outside of tests: what decides has no chance of its own.
-func NewKey(random io.Reader, a Algorithm) (crypto.Signer, error) {
-	bits := map[Algorithm]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096} //nolint:mnd // they are what the names say
+func NewKey(random io.Reader, a v1alpha1.KeyAlgorithm) (crypto.Signer, error) {
+	bits := map[v1alpha1.KeyAlgorithm]int{v1alpha1.RSA2048: 2048, v1alpha1.RSA3072: 3072, v1alpha1.RSA4096: 4096} //nolint:mnd // they are what the names say
 	switch a {
-	case ECDSAP256:
+	case v1alpha1.ECDSAP256:
 		return ecdsa.GenerateKey(elliptic.P256(), random)
-	case ECDSAP384:
+	case v1alpha1.ECDSAP384:
 		return ecdsa.GenerateKey(elliptic.P384(), random)
-	case RSA2048, RSA3072, RSA4096:
+	case v1alpha1.RSA2048, v1alpha1.RSA3072, v1alpha1.RSA4096:
 		return rsa.GenerateKey(random, bits[a])
 	}
 	return nil, fmt.Errorf("unknown algorithm %q", a)
@@ -156,7 +146,7 @@ func (b *Bundle) Leaf(random io.Reader, r LeafRequest) (tls.Certificate, error) 
 }
 
 func (b *Bundle) leaf(random io.Reader, r LeafRequest) (tls.Certificate, error) {
-	key, err := NewKey(random, ECDSAP256)
+	key, err := NewKey(random, v1alpha1.ECDSAP256)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

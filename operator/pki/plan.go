@@ -5,39 +5,41 @@ package pki
 
 import (
 	"slices"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // PhasesOf are the phases of a change, forward. A revocation goes through the same ones: no order is faster that breaks no handshake. It only waits
 // for nobody's window and approval.
-func PhasesOf(kind RotationKind, selfSigned bool) []RotationPhase {
-	if kind == RotationIntermediate {
-		return []RotationPhase{PhaseSign}
+func PhasesOf(kind v1alpha1.RotationKind, selfSigned bool) []v1alpha1.RotationPhase {
+	if kind == v1alpha1.RotationIntermediate {
+		return []v1alpha1.RotationPhase{v1alpha1.PhaseSign}
 	}
-	out := []RotationPhase{PhaseTrust, PhaseSign, PhaseDrain, PhaseDrop}
+	out := []v1alpha1.RotationPhase{v1alpha1.PhaseTrust, v1alpha1.PhaseSign, v1alpha1.PhaseDrain, v1alpha1.PhaseDrop}
 	if selfSigned {
-		out = append([]RotationPhase{PhasePlugIn}, out...)
+		out = append([]v1alpha1.RotationPhase{v1alpha1.PhasePlugIn}, out...)
 	}
-	if kind == RotationSelfSign {
-		out = append(out, PhaseHandOver)
+	if kind == v1alpha1.RotationSelfSign {
+		out = append(out, v1alpha1.PhaseHandOver)
 	}
 	return out
 }
 
 // phases that are left to go through, in the direction of a progress. The way back begins with signing as before, whatever was reached: what had
 // not happened needs no undoing, and is found to be so.
-func phases(plan *RotationPlan, back bool) []RotationPhase {
+func phases(plan *v1alpha1.RotationPlan, back bool) []v1alpha1.RotationPhase {
 	if !back || len(plan.Phases) == 1 {
 		return plan.Phases
 	}
-	out := []RotationPhase{PhaseSign, PhaseDrain, PhaseDrop}
-	if plan.Phases[0] == PhasePlugIn {
-		out = append(out, PhaseHandOver)
+	out := []v1alpha1.RotationPhase{v1alpha1.PhaseSign, v1alpha1.PhaseDrain, v1alpha1.PhaseDrop}
+	if plan.Phases[0] == v1alpha1.PhasePlugIn {
+		out = append(out, v1alpha1.PhaseHandOver)
 	}
 	return out
 }
 
 // after is the phase after another one; empty after the last.
-func after(plan *RotationPlan, back bool, phase RotationPhase) RotationPhase {
+func after(plan *v1alpha1.RotationPlan, back bool, phase v1alpha1.RotationPhase) v1alpha1.RotationPhase {
 	all := phases(plan, back)
 	if i := slices.Index(all, phase) + 1; i < len(all) {
 		return all[i]
@@ -46,7 +48,7 @@ func after(plan *RotationPlan, back bool, phase RotationPhase) RotationPhase {
 }
 
 // sides are the authority that is left and the one that is gone to, in the direction of a progress.
-func sides(plan *RotationPlan, back bool) (from, to RotationAuthority) {
+func sides(plan *v1alpha1.RotationPlan, back bool) (from, to v1alpha1.RotationAuthority) {
 	if back {
 		return plan.To, plan.From
 	}
@@ -54,8 +56,8 @@ func sides(plan *RotationPlan, back bool) (from, to RotationAuthority) {
 }
 
 // CanTurn says whether a rotation can go back: as long as the old root is trusted everywhere.
-func CanTurn(p RotationProgress) bool {
-	return !p.Back && p.Outcome == "" && p.Phase != PhaseDrop && p.Phase != PhaseHandOver
+func CanTurn(p v1alpha1.RotationProgress) bool {
+	return !p.Back && p.Outcome == "" && p.Phase != v1alpha1.PhaseDrop && p.Phase != v1alpha1.PhaseHandOver
 }
 
 // Material is what the Secret cacerts holds.
@@ -77,26 +79,30 @@ func (m Material) Equal(other Material) bool {
 
 // Wanted is what cacerts is to hold in a phase. From each to the next the bytes of the roots contain the former ones or are contained in them,
 // without which no istiod up to 1.29 takes them; so the order of the two is that of the plan also on the way back.
-func Wanted(plan *RotationPlan, p RotationProgress) Material {
+func Wanted(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) Material {
 	from, to := sides(plan, p.Back)
 	both := []Fingerprint{Fingerprint(plan.From.Root), Fingerprint(plan.To.Root)}
 	if plan.From.Root == plan.To.Root {
 		both = both[:1]
 	}
 	switch p.Phase {
-	case PhasePlugIn:
+	case v1alpha1.PhasePlugIn:
 		return Material{Issuer: Fingerprint(from.Issuer), Roots: []Fingerprint{Fingerprint(from.Root)}}
-	case PhaseTrust:
-		return Material{Issuer: Fingerprint(from.Issuer), Roots: both}
-	case PhaseSign, PhaseDrain:
+	case v1alpha1.PhaseTrust:
+		return Material{Issuer: Fingerprint(from.Issuer), Roots: both, Padding: p.Signs}
+	case v1alpha1.PhaseSign, v1alpha1.PhaseDrain:
 		out := Material{Issuer: Fingerprint(to.Issuer), Roots: both}
 		if len(both) > 1 { // under one root agents fetch leaves in their own time
 			out.Padding = p.Signs
 		}
 		return out
-	case PhaseDrop:
-		return Material{Issuer: Fingerprint(to.Issuer), Roots: []Fingerprint{Fingerprint(to.Root)}}
-	case PhaseHandOver:
+	case v1alpha1.PhaseDrop:
+		out := Material{Issuer: Fingerprint(to.Issuer), Roots: []Fingerprint{Fingerprint(to.Root)}}
+		if p.Nudged != nil {
+			out.Padding = 1
+		}
+		return out
+	case v1alpha1.PhaseHandOver:
 		return Material{None: true}
 	}
 	return Material{}

@@ -20,9 +20,9 @@ import (
 // model is a mesh in which a rotation goes on: istiods that read cacerts late and refuse what they can't take, ConfigMaps that come late, agents
 // that learn roots by a push, by their next leaf, or not at all, and probes that don't always get an answer.
 type model struct {
-	plan  RotationPlan
-	verbs RotationVerbs
-	p     RotationProgress
+	plan  v1alpha1.RotationPlan
+	verbs v1alpha1.RotationVerbs
+	p     v1alpha1.RotationProgress
 
 	start, now time.Time
 	secret     Material
@@ -85,23 +85,23 @@ func bytesOf(m Material) []byte {
 	return out.Bytes()
 }
 
-func newModel(kind RotationKind, selfSigned bool, proxies int) *model {
-	from := RotationAuthority{Root: string(rootA), Issuer: string(underA)}
-	to := RotationAuthority{Root: string(rootB), Issuer: string(underB)}
+func newModel(kind v1alpha1.RotationKind, selfSigned bool, proxies int) *model {
+	from := v1alpha1.RotationAuthority{Root: string(rootA), Issuer: string(underA)}
+	to := v1alpha1.RotationAuthority{Root: string(rootB), Issuer: string(underB)}
 	if selfSigned {
 		from.Issuer = from.Root
 	}
-	if kind == RotationIntermediate {
-		to = RotationAuthority{Root: from.Root, Issuer: string(secondUnderA)}
+	if kind == v1alpha1.RotationIntermediate {
+		to = v1alpha1.RotationAuthority{Root: from.Root, Issuer: string(secondUnderA)}
 	}
-	if kind == RotationSelfSign {
+	if kind == v1alpha1.RotationSelfSign {
 		to.Issuer = to.Root
 	}
 	m := &model{
-		plan: RotationPlan{
-			Mesh: "default", Kind: kind, From: from, To: to, Phases: PhasesOf(kind, selfSigned), LeafSeconds: 3600, SettleSeconds: 120, ProgressDeadlineSeconds: 1800,
+		plan: v1alpha1.RotationPlan{
+			Kind: kind, From: from, To: to, Phases: PhasesOf(kind, selfSigned), LeafSeconds: 3600, SettleSeconds: 120, ProgressDeadlineSeconds: 1800,
 		},
-		verbs: RotationVerbs{Goal: v1alpha1.GoalComplete}, start: noon, now: noon, granted: true, dies: func() bool { return false },
+		verbs: v1alpha1.RotationVerbs{Goal: v1alpha1.GoalComplete}, start: noon, now: noon, granted: true, dies: func() bool { return false },
 		maps: []Fingerprint{rootA}, mounted: []Fingerprint{rootA}, secret: Material{Issuer: Fingerprint(from.Issuer), Roots: []Fingerprint{rootA}},
 	}
 	if selfSigned {
@@ -246,7 +246,7 @@ func (m *model) wrong() string {
 }
 
 func (m *model) waived(p *simProxy) bool {
-	return slices.ContainsFunc(m.verbs.Waivers, func(w RotationWaiver) bool { return w.Proxy == p.name })
+	return slices.ContainsFunc(m.verbs.Waivers, func(w v1alpha1.RotationWaiver) bool { return w.Proxy == p.name })
 }
 
 func (m *model) say(d Decision) {
@@ -281,7 +281,7 @@ func (m *model) play(t *testing.T, turns int) {
 }
 
 // until plays until a phase is reached.
-func (m *model) until(t *testing.T, phase RotationPhase) {
+func (m *model) until(t *testing.T, phase v1alpha1.RotationPhase) {
 	t.Helper()
 	for range 500 {
 		if m.p.Phase == phase {
@@ -293,5 +293,5 @@ func (m *model) until(t *testing.T, phase RotationPhase) {
 }
 
 func (m *model) waive(proxy string, until time.Duration) {
-	m.verbs.Waivers = append(m.verbs.Waivers, RotationWaiver{Proxy: proxy, By: "oncall", Expires: metav1.Time{Time: m.now.Add(until)}})
+	m.verbs.Waivers = append(m.verbs.Waivers, v1alpha1.RotationWaiver{Proxy: proxy, By: "oncall", Expires: metav1.Time{Time: m.now.Add(until)}})
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/rollout"
 )
 
@@ -47,7 +48,7 @@ type Tally struct {
 // Counter counts proxies one by one, in any order, for the phase in which a rotation is.
 type Counter struct {
 	tally    Tally
-	phase    RotationPhase
+	phase    v1alpha1.RotationPhase
 	from, to Fingerprint
 	// waived are the names of proxies that are done without.
 	waived map[string]bool
@@ -56,7 +57,7 @@ type Counter struct {
 }
 
 // NewCounter begins to count.
-func NewCounter(plan *RotationPlan, verbs RotationVerbs, p RotationProgress, now time.Time) *Counter {
+func NewCounter(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha1.RotationProgress, now time.Time) *Counter {
 	from, to := sides(plan, p.Back)
 	c := &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root), waived: map[string]bool{}}
 	for _, w := range verbs.Waivers {
@@ -102,7 +103,7 @@ func (c *Counter) holds(p Proxy) string {
 		unknown = "it has not been asked yet"
 	}
 	switch c.phase {
-	case PhaseTrust:
+	case v1alpha1.PhaseTrust:
 		switch p.Accepts[c.to] {
 		case rollout.Yes:
 			return ""
@@ -111,7 +112,7 @@ func (c *Counter) holds(p Proxy) string {
 		default:
 			return unknown
 		}
-	case PhaseDrain:
+	case v1alpha1.PhaseDrain:
 		switch {
 		case p.Leaf == c.to:
 			return ""
@@ -124,7 +125,7 @@ func (c *Counter) holds(p Proxy) string {
 		default:
 			return unknown
 		}
-	case PhaseDrop:
+	case v1alpha1.PhaseDrop:
 		switch p.Accepts[c.from] {
 		case rollout.No:
 			return ""
@@ -133,7 +134,7 @@ func (c *Counter) holds(p Proxy) string {
 		default:
 			return unknown
 		}
-	case PhasePlugIn, PhaseSign, PhaseHandOver:
+	case v1alpha1.PhasePlugIn, v1alpha1.PhaseSign, v1alpha1.PhaseHandOver:
 	}
 	return "" // these are proven at istiod
 }

@@ -158,7 +158,29 @@ func istiodValues(r Request) (map[string]any, error) {
 	if len(r.MeshConfig) > 0 {
 		ours["meshConfig"] = r.MeshConfig
 	}
-	return merge(r.Values, ours), nil
+	return merge(certificateValues(r), merge(r.Values, ours)), nil
+}
+
+// MultiRoot is the variable of istiod's environment without which it takes no other root than its first.
+//
+// Source: istio pilot/pkg/features/pilot.go, 1.26 to 1.31.
+const MultiRoot = "ISTIO_MULTIROOT_MESH"
+
+// certificateValues lie beneath the user's: istiod takes a second root, and agents learn of it at once instead of with their next leaf, which
+// they do only when they were injected so.
+//
+// Source: istio pilot/cmd/pilot-agent/options/options.go (PROXY_CONFIG_XDS_AGENT, SECRET_TTL) and pilot/pkg/bootstrap/istio_ca.go
+// (DEFAULT_WORKLOAD_CERT_TTL); the same in 1.26 to 1.31.
+func certificateValues(r Request) map[string]any {
+	environment, proxies := map[string]any{MultiRoot: "true"}, map[string]any{"PROXY_CONFIG_XDS_AGENT": "true"}
+	if r.LeafSeconds != 0 {
+		life := fmt.Sprintf("%ds", r.LeafSeconds)
+		environment["DEFAULT_WORKLOAD_CERT_TTL"], proxies["SECRET_TTL"] = life, life
+	}
+	return map[string]any{
+		"env":        environment,
+		"meshConfig": map[string]any{"defaultConfig": map[string]any{"proxyMetadata": proxies}},
+	}
 }
 
 // hub is the registry of the images: the user's, else the one that the charts of the release name.

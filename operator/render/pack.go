@@ -61,10 +61,14 @@ func Unpack(packed []byte) ([]*unstructured.Unstructured, error) {
 // InputsDigest is a digest over everything of a request that a user or the choice of a version decides. The charts
 // themselves are left out: a newer build of the operator, which may hold other bytes of the same version, moves nothing.
 func (r Request) InputsDigest() (string, error) {
-	return digest(map[string]any{
+	inputs := map[string]any{
 		"version": r.Bundle.Version(), "mesh": r.Mesh, "revision": r.Revision, "namespace": r.Namespace,
 		"images": r.Images, "values": r.Values, "meshConfig": r.MeshConfig,
-	})
+	}
+	if r.LeafSeconds != 0 {
+		inputs["leafSeconds"] = r.LeafSeconds
+	}
+	return digest(inputs)
 }
 
 // InputsDigest is the same for a gateway.

@@ -42,6 +42,8 @@ type Request struct {
 	Images                    v1alpha1.Images
 	// Values of the istiod chart and MeshConfig, as the user wrote them.
 	Values, MeshConfig map[string]any
+	// LeafSeconds is how long the certificates of proxies live, in seconds; 0: as Istio has it.
+	LeafSeconds int32
 }
 
 // inPlace says whether the revision is the one that Istio itself calls default, whose objects have no suffix.

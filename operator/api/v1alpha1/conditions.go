@@ -13,6 +13,7 @@ const (
 	ConditionControlPlaneReady = "ControlPlaneReady"
 	ConditionGatewaysReady     = "GatewaysReady"
 	ConditionUpgradeAvailable  = "UpgradeAvailable"
+	ConditionCertificatesReady = "CertificatesReady"
 	ConditionComplete          = "Complete"
 )
 
@@ -134,6 +135,36 @@ const (
 	ReasonInUse = "InUse"
 	// ReasonRemoving: deletion is under way.
 	ReasonRemoving = "Removing"
+	// ReasonRotating: a MeshRotation changes the CA.
+	ReasonRotating = "Rotating"
+	// ReasonPreparing: a rotation makes what it changes to; nothing of the mesh has changed.
+	ReasonPreparing = "Preparing"
+	// ReasonAwaitingSignature: the request in status.request of the MeshRotation has to be signed.
+	ReasonAwaitingSignature = "AwaitingSignature"
+	// ReasonInvalidCA: what the CA is to become can't be used; the message names field and remedy. Nothing was written. Stalled.
+	ReasonInvalidCA = "InvalidCA"
+	// ReasonNotCapable: a control plane was not installed so that its root can change; the message says how that is mended.
+	ReasonNotCapable = "NotCapable"
+	// ReasonForeignChange: somebody else has changed or removed the Secret cacerts. Nothing is overwritten. Stalled.
+	ReasonForeignChange = "ForeignChange"
+	// ReasonExpiring: a certificate of the CA expires within 30 days, and nothing renews it.
+	ReasonExpiring = "Expiring"
+	// ReasonExpired: a certificate of the CA has expired.
+	ReasonExpired = "Expired"
+	// ReasonBegins: a phase of a rotation begins.
+	ReasonBegins = "Begins"
+	// ReasonWriting: the Secret cacerts is written.
+	ReasonWriting = "Writing"
+	// ReasonRestarting: istiods start anew, for only then do they read the Secret cacerts.
+	ReasonRestarting = "Restarting"
+	// ReasonReloading: istiods have not read the Secret cacerts anew yet.
+	ReasonReloading = "Reloading"
+	// ReasonPropagating: places from which roots are read do not hold what the phase wants yet.
+	ReasonPropagating = "Propagating"
+	// ReasonSettling: kubelets take their time to bring a ConfigMap to pods.
+	ReasonSettling = "Settling"
+	// ReasonProvingProxies: proxies have not proven yet what the phase is for; the message names one, with a remedy.
+	ReasonProvingProxies = "ProvingProxies"
 	// ReasonUpToDate: every proxy is of the stable revision and the wanted version serves.
 	ReasonUpToDate = "UpToDate"
 )
@@ -155,6 +186,8 @@ const (
 	AnnotationRestart = "meshwright.io/restart"
 	// AnnotationRestartedFor is on workloads and their pod templates: the rollout that restarted them.
 	AnnotationRestartedFor = "meshwright.io/restarted-for"
+	// AnnotationWritten is on the Secret cacerts: a digest of what Meshwright wrote into it.
+	AnnotationWritten = "meshwright.io/written"
 	// Finalizer holds a kind of this group until its objects are gone.
 	Finalizer = "meshwright.io/finalizer"
 )
@@ -174,4 +207,5 @@ const (
 	ManagerRevision     = "meshwright-revision"
 	ManagerGateway      = "meshwright-gateway"
 	ManagerDataPlane    = "meshwright-dataplane"
+	ManagerRotation     = "meshwright-rotation"
 )

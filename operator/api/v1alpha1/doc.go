@@ -28,6 +28,7 @@ func AddToScheme(s *runtime.Scheme) error {
 		&MeshRevision{}, &MeshRevisionList{},
 		&MeshGateway{}, &MeshGatewayList{},
 		&MeshRollout{}, &MeshRolloutList{},
+		&MeshRotation{}, &MeshRotationList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

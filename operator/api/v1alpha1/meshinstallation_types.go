@@ -115,6 +115,11 @@ type MeshInstallationSpec struct {
 	// +kubebuilder:default={}
 	Upgrade Upgrade `json:"upgrade,omitempty"`
 
+	// Certificates says where the CA of the mesh comes from, and how it changes.
+	// +optional
+	// +kubebuilder:default={}
+	Certificates Certificates `json:"certificates,omitempty"`
+
 	// Paused stops every act of Meshwright on this mesh, repairs included; status goes on. Default: false.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
@@ -686,6 +691,9 @@ type MeshInstallationStatus struct {
 	// DataPlane counts proxies and namespaces.
 	// +optional
 	DataPlane DataPlaneStatus `json:"dataPlane,omitempty"`
+	// Certificates is what the CA of the mesh is.
+	// +optional
+	Certificates CertificatesStatus `json:"certificates,omitempty"`
 	// Inventory lists what the installation controller applied: CRDs, base, default validator and tags.
 	// +optional
 	// +listType=map
