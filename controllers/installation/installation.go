@@ -30,6 +30,7 @@ import (
 	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/apply"
+	"github.com/meshwright/meshwright/operator/authority"
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/facts"
@@ -46,11 +47,14 @@ type Reconciler struct {
 	Owned   *apply.Owned
 	Index   *dataplane.Index
 	// Proxies tells that the counts of the index have changed.
-	Proxies  <-chan event.GenericEvent
-	Facts    *facts.Gatherer
-	Library  *istio.Library
-	Recorder events.EventRecorder
-	Clock    clock.PassiveClock
+	Proxies <-chan event.GenericEvent
+	// Authority knows the CA of each mesh, and Secrets tells that one has changed.
+	Authority *authority.Watcher
+	Secrets   <-chan event.GenericEvent
+	Facts     *facts.Gatherer
+	Library   *istio.Library
+	Recorder  events.EventRecorder
+	Clock     clock.PassiveClock
 	// Namespace of the operator.
 	Namespace string
 	// KubeVersion is the cluster's version, such as v1.34.4: charts choose by it.
@@ -69,9 +73,11 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.MeshRevision{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
 		Watches(&v1alpha1.MeshGateway{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
 		Watches(&v1alpha1.MeshRollout{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
+		Watches(&v1alpha1.MeshRotation{}, handler.EnqueueRequestsFromMapFunc(meshOf)).
 		Watches(&corev1.Namespace{}, every, builder.OnlyMetadata).
 		WatchesRawSource(r.Owned.Source(r.ofObject)).
 		WatchesRawSource(source.Channel(r.Proxies, every)).
+		WatchesRawSource(source.Channel(r.Secrets, every)).
 		WithOptions(controllers.Options()).
 		Complete(r)
 }
@@ -85,6 +91,8 @@ func meshOf(_ context.Context, o client.Object) []reconcile.Request {
 		return requestFor(part.Spec.Mesh)
 	case *v1alpha1.MeshRollout:
 		return requestFor(part.Spec.Plan.Mesh)
+	case *v1alpha1.MeshRotation:
+		return requestFor(part.Spec.Mesh)
 	}
 	return nil
 }
@@ -130,6 +138,9 @@ type scope struct {
 	// rollouts of the mesh, the oldest first; active is the one that may act, nil for none.
 	rollouts []v1alpha1.MeshRollout
 	active   *v1alpha1.MeshRollout
+	// rotations of the mesh's CA; rotating is the one under way that was created first, and granted the one that may act; nil for none.
+	rotations         []v1alpha1.MeshRotation
+	rotating, granted *v1alpha1.MeshRotation
 	// gateways that the mesh has written, and those of teams.
 	gateways, teams []v1alpha1.MeshGateway
 	namespaces      []metav1.PartialObjectMetadata
@@ -194,6 +205,9 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) (validate.Facts, erro
 	}
 	s.revision = facts.Stable(s.revisions, s.mesh.Status.StableRevision)
 	if err := r.gatherRollouts(ctx, s); err != nil {
+		return known, err
+	}
+	if err := r.gatherRotations(ctx, s); err != nil {
 		return known, err
 	}
 	for _, g := range known.Gateways {

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/authority"
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/metrics"
@@ -170,7 +171,6 @@ func (r *Reconciler) removeRollouts(ctx context.Context, s *scope) (bool, error)
 const (
 	leaderPrefix    = "istio-"
 	leaderElections = "control-plane.alpha.kubernetes.io/leader"
-	selfSignedCA    = "istio-ca-secret"
 )
 
 // everyNamespace are the ConfigMaps that istiod writes into every namespace, with a label of its own.
@@ -210,9 +210,32 @@ func (r *Reconciler) removeLeftovers(ctx context.Context, s *scope) (bool, error
 	if s.mesh.Spec.DeletionPolicy.CASecret != v1alpha1.Delete {
 		return true, nil
 	}
-	secret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: s.mesh.Spec.Namespace, Name: selfSignedCA}}
-	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	return true, client.IgnoreNotFound(r.Client.Delete(ctx, secret))
+	return true, r.removeAuthority(ctx, s)
+}
+
+// removeAuthority removes the CA of the mesh, with the history of it. A cacerts that somebody else wrote is theirs.
+func (r *Reconciler) removeAuthority(ctx context.Context, s *scope) error {
+	for _, name := range []string{authority.SelfSigned, authority.CACerts} {
+		secret := &metav1.PartialObjectMetadata{}
+		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.mesh.Spec.Namespace, Name: name}, secret)
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
+		if err != nil || name == authority.CACerts && secret.Annotations[v1alpha1.AnnotationWritten] == "" {
+			continue
+		}
+		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+		if err := r.Client.Delete(ctx, secret, client.Preconditions{UID: &secret.UID}); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	for i := range s.rotations {
+		if err := r.Client.Delete(ctx, &s.rotations[i]); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deleteEach deletes the objects of a kind that are listed and chosen.

@@ -62,6 +62,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, out outcome) time.Dur
 	conditions.Set(&status.Conditions, generation, v1alpha1.ConditionControlPlaneReady, controlPlane.Ready, controlPlane.Reason, controlPlane.Message)
 	gateways := gatewaysOf(s)
 	conditions.Set(&status.Conditions, generation, v1alpha1.ConditionGatewaysReady, gateways.Ready, gateways.Reason, gateways.Message)
+	certificates := r.authority(s)
+	conditions.Set(&status.Conditions, generation, v1alpha1.ConditionCertificatesReady, certificates.Ready, certificates.Reason, certificates.Message)
 	conditions.Summarise(&status.Conditions, generation, readyVerdict(s, out, controlPlane, gateways))
 	wait := r.counts(ctx, s)
 	upToDate(s, out)
@@ -69,6 +71,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, out outcome) time.Dur
 	status.Step = ""
 	if s.active != nil {
 		status.Step = s.active.Status.Summary
+	} else if s.rotating != nil {
+		status.Step = s.rotating.Status.Summary
 	}
 	if out.again > 0 && (wait == 0 || out.again < wait) {
 		wait = out.again
@@ -227,6 +231,8 @@ func upToDate(s *scope, out outcome) {
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonPaused, "spec.paused keeps Meshwright from acting: set it to false"
 	case out.behind != nil:
 		status, reason, message = metav1.ConditionFalse, out.behind.Reason, out.behind.Message
+	case s.rotating != nil:
+		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonRotating, underRotation(s.rotating)
 	case !s.serving():
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonProgressing, "the control plane does not serve yet"
 	case plane.Outdated > 0:

@@ -74,12 +74,18 @@ func sideOf(r *v1alpha1.MeshRevision) v1alpha1.RolloutRevision {
 // where it stands, and what needs a revision of its own, or another version, becomes a MeshRollout.
 func (r *Reconciler) move(ctx context.Context, s *scope, known validate.Facts, request render.Request) (outcome, error) {
 	if s.revision == nil && s.active == nil {
+		if out, waits := r.awaitAuthority(s); waits {
+			return out, nil
+		}
 		revision, out, err := r.create(ctx, s, request, 0)
 		s.revision = revision
 		return out, err
 	}
 	if s.active != nil || s.revision == nil {
 		return outcome{}, nil // it is carried on
+	}
+	if s.granted != nil {
+		return outcome{}, nil // the CA is changed first, and UpToDate says so
 	}
 	same, err := s.same(request)
 	if err != nil {

@@ -7,6 +7,7 @@ package authority
 
 import (
 	"cmp"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -124,4 +125,77 @@ func timeOf(e metav1.ManagedFieldsEntry) time.Time {
 		return time.Time{}
 	}
 	return e.Time.Time
+}
+
+// Situation is what is to be known to say whether the CA of a mesh has to change; rotations are those of the mesh. It is false where the Secrets do not
+// let it be said: they have not been read, there is no CA yet, or what they hold can't be used.
+func (s State) Situation(m *v1alpha1.MeshInstallation, rotations []v1alpha1.MeshRotation, now time.Time) (pki.Situation, bool) {
+	out := pki.Situation{
+		Mesh: m.Name, Spec: m.Spec.Certificates, Present: s.Present, SelfSigned: s.Signing == v1alpha1.SigningSelfSigned, Last: Newest(rotations), Now: now,
+	}
+	if m.Spec.Certificates.CA.Type == v1alpha1.CASourceSecret {
+		if s.Source == nil {
+			return out, false
+		}
+		b, problems := pki.ParseBundle(s.Source.Data)
+		if len(problems) > 0 {
+			return out, false
+		}
+		out.Source = b
+	}
+	return out, s.Known && s.Present != nil
+}
+
+// Newest is the rotation that was created last; nil for none.
+func Newest(rotations []v1alpha1.MeshRotation) *v1alpha1.MeshRotation {
+	var out *v1alpha1.MeshRotation
+	for i := range rotations {
+		if o := &rotations[i]; out == nil || Before(out, o) {
+			out = o
+		}
+	}
+	return out
+}
+
+// Before orders rotations: the older one first.
+func Before(a, b *v1alpha1.MeshRotation) bool {
+	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	return a.Name < b.Name
+}
+
+// clockSkew is how far the clocks of a mesh may be apart.
+const clockSkew = 5 * time.Minute
+
+// Rules are what a CA of a mesh has to do, beside what is present; nil for nothing.
+func Rules(m *v1alpha1.MeshInstallation, present *pki.Bundle, now time.Time) pki.Rules {
+	out := pki.Rules{
+		Random: rand.Reader, Now: now, Skew: clockSkew, TrustDomain: TrustDomain(m), Host: "istiod." + m.Spec.Namespace + ".svc",
+		LongestLeaf: time.Duration(LeafSeconds(m)) * time.Second,
+	}
+	if present != nil {
+		out.Trusted = present.Roots
+	}
+	return out
+}
+
+// LeafSeconds is the longest life of a leaf of a mesh, in seconds.
+func LeafSeconds(m *v1alpha1.MeshInstallation) int32 {
+	if m.Spec.Certificates.LeafSeconds == 0 {
+		return pki.IstioLeafSeconds
+	}
+	return m.Spec.Certificates.LeafSeconds
+}
+
+// TrustDomain of a mesh.
+//
+// Source: istio pkg/config/constants (DefaultClusterLocalDomain), for the default.
+func TrustDomain(m *v1alpha1.MeshInstallation) string {
+	if config, err := v1alpha1.DecodeMap(m.Spec.ControlPlane.MeshConfig); err == nil {
+		if domain, is := config["trustDomain"].(string); is && domain != "" {
+			return domain
+		}
+	}
+	return "cluster.local"
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,8 +28,14 @@ type pod struct {
 	startedFor unique.Handle[string]
 	// trouble is why a container does not get ready and will hardly do; empty for none.
 	trouble unique.Handle[string]
+	// address is its IP; empty before it has one.
+	address string
+	// leaf is how long the certificates live that its proxy asks for; 0: as long as Istio has it.
+	leaf time.Duration
 	// born is the time of its creation, in seconds since 1970.
 	born int64
+	// edge says that its proxy serves what comes from outside, and takes no mTLS of the mesh: a gateway, whoever installed it.
+	edge bool
 	// optedOut pods don't want a sidecar, or can't have one.
 	optedOut bool
 	// ready says that it serves; ending that it is being deleted.
@@ -80,9 +87,35 @@ func podOf(meta metav1.Object) pod {
 			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 		})
 		p.trouble = unique.Make(troubleOf(full))
+		p.address = full.Status.PodIP
+		p.leaf = leafOf(full)
 	}
+	p.edge = p.gateway != nothing || labels[gatewayNameLabel] != "" || strings.Contains(annotations[templatesAnnotation], "gateway")
 	return p
 }
+
+// leafOf is how long the certificates live that the proxy of a pod asks for.
+func leafOf(p *corev1.Pod) time.Duration {
+	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
+		for _, e := range c.Env {
+			if life, err := time.ParseDuration(e.Value); c.Name == proxyContainer && e.Name == leafVariable && err == nil {
+				return life
+			}
+		}
+	}
+	return 0
+}
+
+// What tells proxies apart.
+//
+// Source: istio manifests/charts/gateway/templates/deployment.yaml (templates), pilot/cmd/pilot-agent/options/options.go (SECRET_TTL), and the label
+// of the Gateway API.
+const (
+	templatesAnnotation = "inject.istio.io/templates"
+	gatewayNameLabel    = "gateway.networking.k8s.io/gateway-name"
+	proxyContainer      = "istio-proxy"
+	leafVariable        = "SECRET_TTL"
+)
 
 // Kinds of what owns pods.
 const (
@@ -137,10 +170,13 @@ func trimPod(object any) (any, error) {
 	out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion, OwnerReferences: p.OwnerReferences,
 		CreationTimestamp: p.CreationTimestamp, DeletionTimestamp: p.DeletionTimestamp,
-		Labels:      keep(p.Labels, injectKey, v1alpha1.LabelGateway, deploymentTemplate, argoTemplate, setTemplate),
-		Annotations: keep(p.Annotations, injectKey, statusAnnotation, RevisionLabel, v1alpha1.AnnotationInjection, v1alpha1.AnnotationRestartedFor),
+		Labels:      keep(p.Labels, injectKey, v1alpha1.LabelGateway, gatewayNameLabel, deploymentTemplate, argoTemplate, setTemplate),
+		Annotations: keep(p.Annotations, injectKey, templatesAnnotation, statusAnnotation, RevisionLabel, v1alpha1.AnnotationInjection, v1alpha1.AnnotationRestartedFor),
 	}}
-	out.Spec.HostNetwork = p.Spec.HostNetwork
+	out.Spec.HostNetwork, out.Status.PodIP = p.Spec.HostNetwork, p.Status.PodIP
+	if life := leafOf(p); life != 0 {
+		out.Spec.Containers = []corev1.Container{{Name: proxyContainer, Env: []corev1.EnvVar{{Name: leafVariable, Value: life.String()}}}}
+	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {
 			out.Status.Conditions = []corev1.PodCondition{{Type: c.Type, Status: c.Status}}

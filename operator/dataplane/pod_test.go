@@ -177,7 +177,7 @@ func TestPodOf(t *testing.T) {
 		},
 		{
 			"it is a gateway's", func(p *corev1.Pod) { p.Labels = map[string]string{v1alpha1.LabelGateway: "ingress"} },
-			func(p *pod) { p.gateway = unique.Make("ingress") },
+			func(p *pod) { p.gateway, p.edge = unique.Make("ingress"), true },
 		},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {

@@ -63,8 +63,9 @@ type splitClient struct {
 
 func (c *splitClient) of(o runtime.Object) client.Client {
 	switch o.(type) {
-	case *v1alpha1.MeshInstallation, *v1alpha1.MeshRevision, *v1alpha1.MeshGateway, *v1alpha1.MeshRollout,
-		*v1alpha1.MeshInstallationList, *v1alpha1.MeshRevisionList, *v1alpha1.MeshGatewayList, *v1alpha1.MeshRolloutList:
+	case *v1alpha1.MeshInstallation, *v1alpha1.MeshRevision, *v1alpha1.MeshGateway, *v1alpha1.MeshRollout, *v1alpha1.MeshRotation,
+		*v1alpha1.MeshInstallationList, *v1alpha1.MeshRevisionList, *v1alpha1.MeshGatewayList, *v1alpha1.MeshRolloutList,
+		*v1alpha1.MeshRotationList:
 		return c.own
 	}
 	return c.Client

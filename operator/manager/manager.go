@@ -39,8 +39,10 @@ import (
 	"github.com/meshwright/meshwright/controllers/installation"
 	"github.com/meshwright/meshwright/controllers/revision"
 	"github.com/meshwright/meshwright/controllers/rollout"
+	"github.com/meshwright/meshwright/controllers/rotation"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/apply"
+	"github.com/meshwright/meshwright/operator/authority"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/metrics"
@@ -55,6 +57,7 @@ const (
 	webhookSecret  = "meshwright-webhook-cert"
 	webhookService = "meshwright-webhook"
 	webhookName    = "meshwright-validating-webhook"
+	serviceAccount = "meshwright"
 )
 
 // proxiesEvery bounds how often changes of pods make the installations look at the counts.
@@ -147,6 +150,7 @@ func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctr
 				&v1alpha1.MeshRevision{}:     {},
 				&v1alpha1.MeshGateway{}:      {},
 				&v1alpha1.MeshRollout{}:      {},
+				&v1alpha1.MeshRotation{}:     {},
 				namespaceMetadata():          {Transform: trimNamespace},
 				&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
 					Field: fields.OneTermEqualSelector("metadata.name", webhookName),
@@ -195,8 +199,8 @@ type parts struct {
 	gatherer          *facts.Gatherer
 	library           *istio.Library
 	kubernetes        *semver.Version
-	// namespace of the operator.
-	namespace string
+	// namespace of the operator, and the file with its token for istiods.
+	namespace, tokenFile string
 }
 
 func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semver.Version) (*parts, error) {
@@ -229,7 +233,8 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 		}
 	}
 	return &parts{
-		owned: owned, index: index, proxies: proxies, walked: walked, restarted: restarted, library: library, kubernetes: kubernetes, namespace: o.Namespace,
+		owned: owned, index: index, proxies: proxies, walked: walked, restarted: restarted, library: library, kubernetes: kubernetes,
+		namespace: o.Namespace, tokenFile: o.IstioTokenFile,
 		gatherer: &facts.Gatherer{
 			Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{}, Namespace: o.Namespace,
 		},
@@ -299,7 +304,19 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 		Owned: p.owned.Client,
 	}
 	gauge.Istiods = witness.Istiods
-	for _, runnable := range []crmanager.Runnable{witness, meter, gauge, notifier} {
+	// Each controller that reads the Secrets of CAs is told of their changes by a channel of its own.
+	installed, tellInstallation := told()
+	rotated, tellRotation := told()
+	scheduled, tellScheduler := told()
+	authorities, err := authority.NewWatcher(mgr.GetConfig(), func() { tellInstallation(); tellRotation(); tellScheduler() })
+	if err != nil {
+		return err
+	}
+	prover := &rotation.Witness{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Owned: p.owned.Client, Prober: prober, Index: p.index, Clock: clock.RealClock{},
+		TokenFile: p.tokenFile, Namespace: p.namespace, ServiceAccount: serviceAccount,
+	}
+	for _, runnable := range []crmanager.Runnable{witness, meter, gauge, notifier, authorities, prover} {
 		if err := mgr.Add(runnable); err != nil {
 			return err
 		}
@@ -308,7 +325,14 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 		&installation.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned, Index: p.index, Proxies: p.proxies,
 			Facts: p.gatherer, Library: p.library, Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, KubeVersion: version,
-			Namespace: p.namespace,
+			Namespace: p.namespace, Authority: authorities, Secrets: installed,
+		},
+		&rotation.Scheduler{
+			Client: mgr.GetClient(), Authority: authorities, Secrets: scheduled, Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{},
+		},
+		&rotation.Reconciler{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Owned: p.owned, Authority: authorities, Secrets: rotated, Witness: prover,
+			Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, Namespace: p.namespace,
 		},
 		&revision.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned},
 		&gateway.Reconciler{

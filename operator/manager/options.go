@@ -27,6 +27,8 @@ type Options struct {
 	Namespace string
 	// LeaderElection lets one of several replicas act.
 	LeaderElection bool
+	// IstioTokenFile holds the operator's own token of the audience istio-ca, with which it asks istiods for what they sign with.
+	IstioTokenFile string
 	// BundleFolders and BundleRegistries hold further Istio versions.
 	BundleFolders, BundleRegistries list
 }
@@ -48,6 +50,8 @@ func (o *Options) Bind(flags *flag.FlagSet) {
 	flags.IntVar(&o.WebhookPort, "webhook-port", 9443, "port that serves admission reviews; 0 turns the webhooks off")
 	flags.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace the operator runs in; default: POD_NAMESPACE")
 	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas act")
+	flags.StringVar(&o.IstioTokenFile, "istio-token-file", "/var/run/secrets/tokens/istio-token",
+		"file with a token of the operator's service account, audience istio-ca, with which it asks istiods for what they sign with")
 	flags.Var(&o.BundleFolders, "bundle-folder", "folder with charts of further Istio versions; may be given several times")
 	flags.Var(&o.BundleRegistries, "bundle-registry", "OCI repository with charts of further Istio versions; may be given several times")
 }

@@ -77,6 +77,18 @@ var (
 		Name: "meshwright_rollout_gate",
 		Help: "1 for each gate of a rollout under way, with its state.",
 	}, []string{"rollout", "mesh", "gate", "state"})
+	caExpiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_ca_expiry_timestamp_seconds",
+		Help: "When each certificate of a mesh's CA expires, in seconds since 1970; role is root or intermediate.",
+	}, []string{"mesh", "role", "fingerprint"})
+	rotationInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_rotation_info",
+		Help: "1 for each rotation of a CA under way, with its phase and what it does or waits for.",
+	}, []string{"rotation", "mesh", "phase", "reason"})
+	rotationProxies = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "meshwright_rotation_proxies",
+		Help: "Proxies that are counted for the phase of a rotation under way: all of them, and those for which it waits (holding).",
+	}, []string{"rotation", "mesh", "state"})
 	refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "meshwright_evictions_refused_total",
 		Help: "Evictions that a PodDisruptionBudget refused.",
@@ -91,7 +103,7 @@ func init() {
 func Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		info, condition, corrections, rolloutInfo, rolloutStep, decisions, stepSeconds, windowSeconds, proxies, restarts, refusals,
-		notifications, weight, share, cut, gates,
+		notifications, weight, share, cut, gates, caExpiry, rotationInfo, rotationProxies,
 	}
 }
 
@@ -152,6 +164,7 @@ func Forget(mesh string) {
 	info.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
 	condition.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
 	proxies.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
+	caExpiry.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
 }
 
 // Rollout sets the gauges of a rollout under way.
@@ -180,6 +193,7 @@ func StepEnded(kind string, took time.Duration) {
 // Proxies sets the counts of the pods of a mesh.
 func Proxies(mesh, stable string, current, outdated int32, byRevision map[string]int32) {
 	proxies.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
+	caExpiry.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
 	for revision, count := range byRevision {
 		if revision != stable {
 			proxies.WithLabelValues(mesh, revision, "outdated").Set(float64(count))
@@ -195,3 +209,28 @@ func Restarted(mesh, kind string) { restarts.WithLabelValues(mesh, kind).Inc() }
 
 // EvictionRefused counts an eviction that a PodDisruptionBudget refused.
 func EvictionRefused(mesh string) { refusals.WithLabelValues(mesh).Inc() }
+
+// CA is when the certificates of a mesh's CA expire, by their fingerprints.
+func CA(mesh string, roots, intermediates map[string]time.Time) {
+	caExpiry.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
+	for role, all := range map[string]map[string]time.Time{"root": roots, "intermediate": intermediates} {
+		for fingerprint, at := range all {
+			caExpiry.WithLabelValues(mesh, role, fingerprint).Set(float64(at.Unix()))
+		}
+	}
+}
+
+// Rotation is what a rotation under way does, and for how many proxies it waits.
+func Rotation(rotation, mesh, phase, reason string, total, holding int32) {
+	ForgetRotation(rotation)
+	rotationInfo.WithLabelValues(rotation, mesh, phase, reason).Set(1)
+	rotationProxies.WithLabelValues(rotation, mesh, "all").Set(float64(total))
+	rotationProxies.WithLabelValues(rotation, mesh, "holding").Set(float64(holding))
+}
+
+// ForgetRotation forgets a rotation.
+func ForgetRotation(rotation string) {
+	for _, m := range []*prometheus.GaugeVec{rotationInfo, rotationProxies} {
+		m.DeletePartialMatch(prometheus.Labels{"rotation": rotation})
+	}
+}

@@ -47,8 +47,8 @@ func after(plan *v1alpha1.RotationPlan, back bool, phase v1alpha1.RotationPhase)
 	return ""
 }
 
-// sides are the authority that is left and the one that is gone to, in the direction of a progress.
-func sides(plan *v1alpha1.RotationPlan, back bool) (from, to v1alpha1.RotationAuthority) {
+// Sides are the authority that is left and the one that is gone to, in the direction of a progress.
+func Sides(plan *v1alpha1.RotationPlan, back bool) (from, to v1alpha1.RotationAuthority) {
 	if back {
 		return plan.To, plan.From
 	}
@@ -80,7 +80,7 @@ func (m Material) Equal(other Material) bool {
 // Wanted is what cacerts is to hold in a phase. From each to the next the bytes of the roots contain the former ones or are contained in them,
 // without which no istiod up to 1.29 takes them; so the order of the two is that of the plan also on the way back.
 func Wanted(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) Material {
-	from, to := sides(plan, p.Back)
+	from, to := Sides(plan, p.Back)
 	both := []Fingerprint{Fingerprint(plan.From.Root), Fingerprint(plan.To.Root)}
 	if plan.From.Root == plan.To.Root {
 		both = both[:1]

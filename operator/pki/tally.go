@@ -24,6 +24,27 @@ type Proxy struct {
 	Why string
 }
 
+// ByAge fills in what follows from when the leaf of a proxy was issued: each comes from what its istiod has then, and brings the roots along.
+func ByAge(out *Proxy, plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress, issued time.Time) {
+	left, gone := Sides(plan, p.Back)
+	from, to := Fingerprint(left.Root), Fingerprint(gone.Root)
+	since := FreshFrom(p)
+	fresh := !since.IsZero() && issued.After(since)
+	answer := map[bool]rollout.Answer{true: rollout.Yes, false: rollout.No}
+	switch p.Phase {
+	case v1alpha1.PhaseTrust:
+		out.Leaf, out.Accepts = from, map[Fingerprint]rollout.Answer{from: rollout.Yes, to: answer[fresh]}
+	case v1alpha1.PhaseDrain:
+		out.Leaf, out.Accepts = from, map[Fingerprint]rollout.Answer{from: rollout.Yes, to: rollout.Yes}
+		if fresh {
+			out.Leaf = to
+		}
+	case v1alpha1.PhaseDrop:
+		out.Leaf, out.Accepts = to, map[Fingerprint]rollout.Answer{from: answer[!fresh], to: rollout.Yes}
+	case v1alpha1.PhasePlugIn, v1alpha1.PhaseSign, v1alpha1.PhaseHandOver:
+	}
+}
+
 // Holdout is a proxy for which a phase waits.
 type Holdout struct {
 	// Proxy is namespace/pod; Why is a sentence, with a remedy.
@@ -58,7 +79,7 @@ type Counter struct {
 
 // NewCounter begins to count.
 func NewCounter(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha1.RotationProgress, now time.Time) *Counter {
-	from, to := sides(plan, p.Back)
+	from, to := Sides(plan, p.Back)
 	c := &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root), waived: map[string]bool{}}
 	for _, w := range verbs.Waivers {
 		c.waived[w.Proxy] = c.waived[w.Proxy] || now.Before(w.Expires.Time)

@@ -10,13 +10,17 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
+
+	"k8s.io/utils/clock"
 )
 
-// Ports on which istiod listens unless its arguments --grpcAddr and --monitoringAddr say otherwise.
+// Ports on which istiod listens unless its arguments --grpcAddr, --secureGRPCAddr and --monitoringAddr say otherwise.
 //
 // Source: istio pilot/cmd/pilot-discovery/app/cmd.go, 1.26 to 1.31.
 const (
 	defaultXDSPort     = 15010
+	defaultCAPort      = 15012
 	defaultMetricsPort = 15014
 )
 
@@ -36,11 +40,25 @@ type Istiod struct {
 type Prober struct {
 	// XDSPort of istiod speaks plaintext gRPC, MetricsPort plaintext HTTP, as does GatewayPort of a gateway's pod.
 	XDSPort, MetricsPort, GatewayPort int
+	// CAPort of istiod speaks gRPC over TLS, AgentPort of a proxy's pod plaintext HTTP.
+	CAPort, AgentPort int
+	// Clock tells what time it is; nil is the real one.
+	Clock clock.PassiveClock
 }
 
-// New is a prober with the ports of Istio's charts, 15010 and 15014, and of its gateways, 15090.
+// New is a prober with the ports of Istio's charts, 15010, 15012 and 15014, of its gateways, 15090, and of its agents, 15020.
 func New() *Prober {
-	return &Prober{XDSPort: defaultXDSPort, MetricsPort: defaultMetricsPort, GatewayPort: gatewayStatsPort}
+	return &Prober{
+		XDSPort: defaultXDSPort, MetricsPort: defaultMetricsPort, GatewayPort: gatewayStatsPort,
+		CAPort: defaultCAPort, AgentPort: agentPort, Clock: clock.RealClock{},
+	}
+}
+
+func (p *Prober) now() time.Time {
+	if p.Clock == nil {
+		return time.Now()
+	}
+	return p.Clock.Now()
 }
 
 // UnreachableError says that nothing is known of an istiod, good or bad: there was no connection, or no answer in time.

@@ -1,0 +1,325 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/authority"
+	"github.com/meshwright/meshwright/operator/dataplane"
+	"github.com/meshwright/meshwright/operator/pki"
+	"github.com/meshwright/meshwright/operator/probe"
+	"github.com/meshwright/meshwright/operator/render"
+)
+
+// Witness asks the outside world what no cache knows: what each istiod signs with, which roots are where they are read from, and what each proxy accepts
+// and presents. It asks beside the reconciles, which take the last answers and are told when there are new ones. An answer grows old: one that is
+// not fresh is none.
+type Witness struct {
+	Client client.Client
+	Live   client.Reader
+	// Owned reads what carries the label of a mesh from a cache.
+	Owned  client.Reader
+	Prober *probe.Prober
+	Index  *dataplane.Index
+	Clock  clock.WithTicker
+	// TokenFile holds the operator's own token of the audience istio-ca.
+	TokenFile string
+	// Namespace of the operator, and ServiceAccount that it runs as: it presents itself to proxies as what it is.
+	Namespace, ServiceAccount string
+
+	once  sync.Once
+	heard chan event.GenericEvent
+	woken chan struct{}
+
+	mu    sync.Mutex
+	cases map[types.UID]*inquiry
+}
+
+// question is what a rotation wants to know.
+type question struct {
+	rotation *v1alpha1.MeshRotation
+	mesh     *v1alpha1.MeshInstallation
+	// cacerts as it is now; nil when it is not there.
+	cacerts *corev1.Secret
+	made    *sides
+}
+
+// about tells questions apart: what was answered in one phase says nothing in the next.
+func (q question) about() string {
+	p := q.rotation.Status.Progress
+	return fmt.Sprintf("%s/%t/%d", p.Phase, p.Back, p.Signs)
+}
+
+// answers are what was seen.
+type answers struct {
+	known   bool
+	istiods []pki.Istiod
+	places  pki.Places
+	// proxies were asked, and counted says that they are all.
+	proxies []probe.Finding
+	counted bool
+}
+
+// inquiry is the question of one rotation and its last answers.
+type inquiry struct {
+	question question
+	about    string
+	answers  answers
+	at       time.Time
+	survey   *probe.Survey
+	// credentials of the operator for both sides, made once: they live for a rotation, in memory.
+	credentials []probe.Credential
+	until       time.Time
+}
+
+// How often is asked, and how old an answer may be.
+const (
+	askEvery = 2 * time.Second
+	fresh    = 30 * time.Second
+	// perQuestion bounds one round of probes.
+	perQuestion = 2 * time.Minute
+	// credentialLife is how long the operator's own leaves live.
+	credentialLife = time.Hour
+)
+
+func (w *Witness) init() {
+	w.once.Do(func() {
+		w.heard, w.woken = make(chan event.GenericEvent, 1), make(chan struct{}, 1)
+		w.cases = map[types.UID]*inquiry{}
+	})
+}
+
+// Heard tells that there are new answers.
+func (w *Witness) Heard() <-chan event.GenericEvent {
+	w.init()
+	return w.heard
+}
+
+// ask takes the question of a rotation, and returns the last answers to the same one.
+func (w *Witness) ask(q question) answers {
+	w.init()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	known := w.cases[q.rotation.UID]
+	if known == nil {
+		known = &inquiry{survey: &probe.Survey{Prober: w.Prober, Clock: w.Clock}}
+		w.cases[q.rotation.UID] = known
+	}
+	if known.about != q.about() {
+		known.about, known.at = q.about(), time.Time{}
+		select {
+		case w.woken <- struct{}{}:
+		default:
+		}
+	}
+	known.question = q
+	if known.at.IsZero() || w.Clock.Since(known.at) > fresh {
+		return answers{}
+	}
+	return known.answers
+}
+
+// Forget forgets the question of a rotation.
+func (w *Witness) Forget(uid types.UID) {
+	w.init()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.cases, uid)
+}
+
+// Start asks until the context ends.
+func (w *Witness) Start(ctx context.Context) error {
+	w.init()
+	ticker := w.Clock.NewTicker(askEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.woken:
+		case <-ticker.C():
+		}
+		w.round(ctx)
+	}
+}
+
+// NeedLeaderElection says that only the replica that acts asks.
+func (w *Witness) NeedLeaderElection() bool { return true }
+
+// round asks every question that there is once.
+func (w *Witness) round(ctx context.Context) {
+	w.mu.Lock()
+	open := map[types.UID]inquiry{}
+	for uid, c := range w.cases {
+		open[uid] = *c
+	}
+	w.mu.Unlock()
+	for uid, c := range open {
+		now := w.answer(ctx, &c)
+		w.mu.Lock()
+		known := w.cases[uid]
+		same := known != nil && known.about == c.about
+		if same {
+			known.answers, known.at, known.credentials, known.until = now, w.Clock.Now(), c.credentials, c.until
+		}
+		w.mu.Unlock()
+		if !same {
+			continue
+		}
+		select {
+		case w.heard <- event.GenericEvent{Object: &v1alpha1.MeshRotation{}}:
+		default: // one is waiting already, and says the same
+		}
+	}
+}
+
+func (w *Witness) answer(ctx context.Context, c *inquiry) (out answers) {
+	ctx, cancel := context.WithTimeout(ctx, perQuestion)
+	defer cancel()
+	q := c.question
+	plan, p := q.rotation.Status.Plan, q.rotation.Status.Progress
+	var err error
+	if out.istiods, err = w.istiods(ctx, q); err != nil {
+		return answers{}
+	}
+	out.known = true
+	out.places = w.places(ctx, q.mesh, pki.Wanted(plan, p))
+	if !counts(p.Phase) || !w.Index.Synced() {
+		return out
+	}
+	if err := w.renew(c); err != nil {
+		return out // the sides were checked: their keys sign
+	}
+	targets, err := w.targets(ctx, q.mesh)
+	if err != nil {
+		return out
+	}
+	// Proxies that are being deleted have an address until they are gone, and may not answer any more.
+	out.proxies = c.survey.Round(ctx, c.about, targets, c.credentials, settled(plan, p))
+	out.counted = ctx.Err() == nil
+	return out
+}
+
+// istiods asks each replica for what it signs with.
+func (w *Witness) istiods(ctx context.Context, q question) ([]pki.Istiod, error) {
+	pods, err := istiodPods(ctx, w.Owned, q.mesh)
+	if err != nil {
+		return nil, err
+	}
+	token, err := os.ReadFile(w.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	roots := slices.Concat(q.made.from.Roots, q.made.to.Roots)
+	mark := markOf(q.rotation, q.rotation.Status.Progress)
+	out := make([]pki.Istiod, len(pods))
+	var group sync.WaitGroup
+	for i := range pods {
+		pod := &pods[i]
+		revision := pod.Labels[v1alpha1.LabelRevision]
+		out[i] = pki.Istiod{Name: pod.Name, SelfSigned: selfSigned(pod, q.cacerts, mark)}
+		if pod.DeletionTimestamp != nil || pod.Status.Phase != corev1.PodRunning || pod.Status.PodIP == "" {
+			out[i].Why = "its pod does not run, or is being deleted: see kubectl get pods -n " + pod.Namespace
+			continue
+		}
+		group.Go(func() {
+			said, err := w.Prober.Issuing(ctx, probe.Istiod{Address: pod.Status.PodIP, Revision: revision, Namespace: pod.Namespace}, probe.Applicant{
+				Token: strings.TrimSpace(string(token)), Roots: roots, Host: render.IstiodName(revision) + "." + pod.Namespace + ".svc",
+			})
+			if err != nil {
+				out[i].Why = err.Error()
+				return
+			}
+			out[i].Known, out[i].Issuer = true, said.Issuer
+			for _, c := range said.Roots {
+				out[i].Roots = append(out[i].Roots, pki.FingerprintOf(c))
+			}
+		})
+	}
+	group.Wait()
+	return out, nil
+}
+
+// selfSigned says whether a pod started without what cacerts has by now, or with what is gone: it watches what was there when it started only.
+func selfSigned(pod *corev1.Pod, cacerts *corev1.Secret, mark string) bool {
+	marked := pod.Annotations[v1alpha1.AnnotationRestartedFor] == mark
+	if cacerts == nil {
+		return marked // it started anew when there was none any more
+	}
+	return !marked && pod.CreationTimestamp.Before(&cacerts.CreationTimestamp)
+}
+
+// targets are all proxies of the revisions of a mesh.
+func (w *Witness) targets(ctx context.Context, m *v1alpha1.MeshInstallation) ([]probe.Target, error) {
+	var all v1alpha1.MeshRevisionList
+	if err := w.Client.List(ctx, &all); err != nil {
+		return nil, err
+	}
+	revisions := map[string]bool{}
+	for _, r := range all.Items {
+		revisions[r.Name] = r.Spec.Mesh == m.Name
+	}
+	proxies := w.Index.Proxies(revisions)
+	out := make([]probe.Target, len(proxies))
+	for i, p := range proxies {
+		out[i] = probe.Target{
+			Peer: probe.Peer{Name: p.Namespace + "/" + p.Name, Namespace: p.Namespace, Address: p.Address, Port: sidecarPort},
+			Key:  fmt.Sprintf("%s/%d", p.Address, p.Born),
+		}
+		if p.Edge {
+			out[i].Leaf = p.Leaf
+			if p.Leaf == 0 {
+				out[i].Leaf = pki.IstioLeafSeconds * time.Second
+			}
+		}
+	}
+	return out, nil
+}
+
+// renew makes the operator's own leaves, one of each root. They name it as what it is, and never leave its memory.
+func (w *Witness) renew(c *inquiry) error {
+	now := w.Clock.Now()
+	if now.Before(c.until) {
+		return nil
+	}
+	_, to := pki.Sides(c.question.rotation.Status.Plan, c.question.rotation.Status.Progress.Back)
+	both := []*pki.Bundle{c.question.made.to, c.question.made.from}
+	if string(both[0].Issuer()) != to.Issuer {
+		slices.Reverse(both)
+	}
+	c.credentials = nil
+	for _, b := range both {
+		leaf, err := b.Leaf(rand.Reader, pki.LeafRequest{
+			URI:       &url.URL{Scheme: "spiffe", Host: authority.TrustDomain(c.question.mesh), Path: "/ns/" + w.Namespace + "/sa/" + w.ServiceAccount},
+			NotBefore: now.Add(-time.Minute), NotAfter: now.Add(credentialLife),
+		})
+		if err != nil {
+			return err
+		}
+		c.credentials = append(c.credentials, probe.Credential{Root: b.RootOf(), Leaf: &leaf})
+	}
+	c.until = now.Add(credentialLife / 2) //nolint:mnd // half of its life
+	return nil
+}
+
+// sidecarPort is one that nothing listens on: the rules of a pod lead every port to its sidecar, which speaks mTLS there too.
+//
+// Source: istio pilot/pkg/networking/core/listener_inbound.go (buildInboundPassthroughChains), 1.26 to 1.31.
+const sidecarPort = 15999
