@@ -170,7 +170,7 @@ func TestOperatorMayDoNoMore(t *testing.T) {
 	awaitRights(t, operator)
 	for _, tc := range []struct{ verb, group, resource, namespace, name, reason string }{
 		{"delete", "", "pods", "team", "", "pods are evicted, which their budgets may refuse"},
-		{"patch", "", "pods", "team", "", "workloads are restarted by their templates"},
+		{"update", "", "pods", "team", "", "workloads are restarted by their templates; istiod's pods are annotated by a patch"},
 		{"create", "", "pods/exec", "istio-system", "", "nothing runs inside a pod"},
 		{"approve", "meshwright.io", "meshrollouts", "", "", "people approve"},
 		{"waive", "meshwright.io", "meshrollouts", "", "", "people waive a proof"},
@@ -315,6 +315,12 @@ func TestPolicies(t *testing.T) {
 		}
 		if err := operator.Create(t.Context(), secret(operatorNamespace, "meshwright-webhook-cert")); err != nil {
 			t.Errorf("creating that of its webhook: %v", err)
+		}
+		if err := operator.Create(t.Context(), secret(operatorNamespace, "meshwright-ca-default-1")); err != nil {
+			t.Errorf("creating what a rotation leads from and to: %v", err)
+		}
+		if err := operator.Create(t.Context(), secret("istio-system", "cacerts")); err != nil {
+			t.Errorf("creating the CA of a mesh: %v", err)
 		}
 		if err := operator.Delete(t.Context(), ca); err != nil {
 			t.Errorf("deleting the CA of a mesh: %v", err)

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -211,5 +215,29 @@ func strict(t *testing.T, raw []byte, into any) {
 	t.Helper()
 	if err := yaml.UnmarshalStrict(raw, into); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAlerts reads the rules as Prometheus does. A certificate is told of by one rule at a time, and by one until it expires.
+func TestAlerts(t *testing.T) {
+	rule := find(t, build(t, "prometheus"), "PrometheusRule", "meshwright")
+	raw, err := yaml.Marshal(rule.Object["spec"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, errs := rulefmt.Parse(raw, false, model.UTF8Validation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	alerts := map[string]string{}
+	for _, g := range groups.Groups {
+		for _, r := range g.Rules {
+			alerts[r.Alert] = r.Expr
+		}
+	}
+	for _, days := range []string{"30Days", "14Days", "7Days", "1Day"} {
+		if !strings.Contains(alerts["MeshwrightCAExpires"+days], "meshwright_ca_expiry_timestamp_seconds") {
+			t.Errorf("no alert %s days before a certificate of a CA expires", days)
+		}
 	}
 }

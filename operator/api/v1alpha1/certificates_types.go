@@ -11,7 +11,7 @@ import (
 type Certificates struct {
 	// CA is what leaves are issued with.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={type: Istiod}
 	CA CertificateAuthority `json:"ca,omitempty"`
 	// LeafSeconds is how long the certificates of proxies live, in seconds. No proxy may ask for more (SECRET_TTL): so long after nothing is
 	// signed with a root any more, a leaf of it may be in use. A change restarts proxies. Default: 86400.
