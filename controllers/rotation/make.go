@@ -112,6 +112,7 @@ func (s *scope) given() (*pki.Bundle, error) {
 	if problems := b.Check(authority.Rules(s.mesh, s.state.Present, s.now)); len(problems) > 0 {
 		return nil, wrong("the Secret "+name, problems)
 	}
+	b.Anchors = nil // it comes before the root that is there: every byte of it is written anew
 	return b.Own(), nil
 }
 

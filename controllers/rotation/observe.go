@@ -38,7 +38,7 @@ func grantedTo(o *v1alpha1.MeshRotation, m *v1alpha1.MeshInstallation) (bool, st
 // observe gathers what the cluster looks like. What has to be asked for is asked beside the reconciles; the last answers are taken.
 func (r *Reconciler) observe(s *scope, made *sides) pki.Observation {
 	o, p := s.rotation, s.rotation.Status.Progress
-	out := pki.Observation{Paused: s.mesh.Spec.Paused, Secret: secretOf(s)}
+	out := pki.Observation{Paused: s.mesh.Spec.Paused, Secret: secretOf(s, made)}
 	out.Granted, out.Waits = grantedTo(o, s.mesh)
 	still := !out.Granted || out.Paused || o.Spec.Paused || !out.Secret.Known || out.Secret.Foreign != "" || p.Phase == "" ||
 		!out.Secret.Equal(pki.Wanted(o.Status.Plan, p))
@@ -67,11 +67,11 @@ func counts(phase v1alpha1.RotationPhase) bool {
 }
 
 // secretOf is what cacerts holds, and whether somebody else has changed it.
-func secretOf(s *scope) pki.Secret {
+func secretOf(s *scope, made *sides) pki.Secret {
 	if !s.state.Known {
 		return pki.Secret{}
 	}
-	out := pki.Secret{Known: true, Material: s.state.Material}
+	out := pki.Secret{Known: true, Material: s.state.Material.Beyond(made.from, made.to)}
 	plan, p := s.rotation.Status.Plan, s.rotation.Status.Progress
 	first := !p.Back && (p.Phase == "" || p.Phase == plan.Phases[0])
 	wanted := p.Phase != "" && pki.Wanted(plan, p).None

@@ -111,7 +111,7 @@ func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	if err := s.check(from, to); err != nil {
 		return err
 	}
-	o.Status.Plan = s.planOf(from, to)
+	o.Status.Plan = s.planOf(from, to, r.SettleSeconds)
 	return nil
 }
 
@@ -182,13 +182,8 @@ func (s *scope) check(from, to *pki.Bundle) error {
 	return nil
 }
 
-// settleSeconds is how long kubelets take to bring a ConfigMap to files, at most.
-//
-// Source: kubernetes pkg/kubelet (syncFrequency of a minute, and as long again for its cache).
-const settleSeconds = 120
-
 // planOf is the plan that leads from one CA to another.
-func (s *scope) planOf(from, to *pki.Bundle) *v1alpha1.RotationPlan {
+func (s *scope) planOf(from, to *pki.Bundle, settleSeconds int32) *v1alpha1.RotationPlan {
 	policy := s.mesh.Spec.Certificates.Rotation
 	self := s.state.Signing == v1alpha1.SigningSelfSigned
 	out := &v1alpha1.RotationPlan{

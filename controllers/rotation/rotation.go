@@ -50,6 +50,8 @@ type Reconciler struct {
 	Clock    clock.PassiveClock
 	// Namespace of the operator.
 	Namespace string
+	// SettleSeconds is how long kubelets take to bring a ConfigMap to files, at most.
+	SettleSeconds int32
 
 	mu sync.Mutex
 	// sides of rotations that are planned: what they are made of never changes.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -289,6 +293,38 @@ func (w *Witness) targets(ctx context.Context, m *v1alpha1.MeshInstallation) ([]
 				out[i].Leaf = pki.IstioLeafSeconds * time.Second
 			}
 		}
+	}
+	return w.machines(ctx, out)
+}
+
+// workloadEntries are Istio's proxies that are no pods: virtual machines, mostly.
+var workloadEntries = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "WorkloadEntryList"}
+
+// connectedAnnotation is on the WorkloadEntry of a proxy that has connected to an istiod. What has none is a host without a proxy.
+//
+// Source: istio pilot/pkg/autoregistration/controller.go, 1.26 to 1.31.
+const connectedAnnotation = "istio.io/workloadController"
+
+// machines adds the proxies that are no pods. Nothing tells of which revision they are: each counts.
+func (w *Witness) machines(ctx context.Context, out []probe.Target) ([]probe.Target, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(workloadEntries)
+	if err := w.Live.List(ctx, list); err != nil {
+		if apimeta.IsNoMatchError(err) {
+			return out, nil
+		}
+		return nil, err
+	}
+	for i := range list.Items {
+		o := &list.Items[i]
+		address, _, _ := unstructured.NestedString(o.Object, "spec", "address")
+		if _, err := netip.ParseAddr(address); err != nil || o.GetAnnotations()[connectedAnnotation] == "" {
+			continue
+		}
+		out = append(out, probe.Target{
+			Peer: probe.Peer{Name: o.GetNamespace() + "/" + o.GetName(), Namespace: o.GetNamespace(), Address: address, Port: sidecarPort},
+			Key:  address + "/" + string(o.GetUID()),
+		})
 	}
 	return out, nil
 }

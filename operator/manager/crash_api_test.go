@@ -114,6 +114,7 @@ func (w *world) operate(t *testing.T, interrupt func(die func()) func(*http.Requ
 	t.Helper()
 	all, end := context.WithCancel(context.Background())
 	ended := make(chan struct{})
+	options := optionsOf(t)
 	go func() {
 		defer close(ended)
 		for all.Err() == nil {
@@ -125,7 +126,7 @@ func (w *world) operate(t *testing.T, interrupt func(die func()) func(*http.Requ
 					return roundTripper(func(r *http.Request) (*http.Response, error) { return see(r, next) })
 				})
 			}
-			mgr, err := New(one, config, Options{MetricsAddress: "0", ProbeAddress: "0", Namespace: "default"})
+			mgr, err := New(one, config, options)
 			if err == nil {
 				err = mgr.Start(one)
 			}

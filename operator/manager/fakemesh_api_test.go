@@ -56,6 +56,8 @@ type fakeMesh struct {
 	host      string
 	port      int32
 	authority []byte
+	// ca plays the CA too, where there is one.
+	ca *fakeCA
 
 	poked chan struct{}
 
@@ -72,8 +74,8 @@ const istioNamespace = "istio-system"
 // addresses counts the addresses of loopback that are used.
 var addresses atomic.Int32
 
-// fake starts a fake mesh until the test ends.
-func fake(t *testing.T, w *world) *fakeMesh {
+// fake starts a fake mesh until the test ends, with a CA where one is given.
+func fake(t *testing.T, w *world, cas ...*fakeCA) *fakeMesh {
 	t.Helper()
 	cl, err := client.NewWithWatch(w.config, client.Options{Scheme: w.client.Scheme()})
 	if err != nil {
@@ -81,6 +83,9 @@ func fake(t *testing.T, w *world) *fakeMesh {
 	}
 	f := &fakeMesh{
 		client: cl, address: fmt.Sprintf("127.0.1.%d", addresses.Add(1)), host: testkit.HostIP(t), poked: make(chan struct{}, 1), broken: map[string]bool{},
+	}
+	for _, ca := range cas {
+		f.ca, ca.mesh = ca, f
 	}
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "node"},
@@ -108,11 +113,11 @@ func fake(t *testing.T, w *world) *fakeMesh {
 		cancel()
 		group.Wait()
 	})
-	for _, list := range []client.ObjectList{
+	for _, list := range append([]client.ObjectList{
 		&appsv1.DeploymentList{}, &corev1.PodList{}, &admissionregistrationv1.MutatingWebhookConfigurationList{},
 		&admissionregistrationv1.ValidatingWebhookConfigurationList{}, &corev1.ServiceList{},
 		&v1alpha1.MeshInstallationList{}, &v1alpha1.MeshRevisionList{}, &v1alpha1.MeshRolloutList{},
-	} {
+	}, f.ca.watches()...) {
 		group.Go(func() { f.watch(ctx, list) })
 	}
 	group.Go(func() { f.play(ctx) })
@@ -129,6 +134,7 @@ func (f *fakeMesh) watch(ctx context.Context, list client.ObjectList) {
 		for event := range w.ResultChan() {
 			if event.Type == watch.Added || event.Type == watch.Modified {
 				f.look(ctx, event.Object)
+				f.ca.look(event.Object)
 			}
 			f.poke()
 		}
@@ -158,7 +164,7 @@ func (f *fakeMesh) play(ctx context.Context) {
 		for i := range pods.Items {
 			there[client.ObjectKeyFromObject(&pods.Items[i])] = &pods.Items[i]
 		}
-		for _, part := range []func(context.Context, map[client.ObjectKey]*corev1.Pod) error{f.istiods, f.webhooks, f.slices, f.workloads} {
+		for _, part := range []func(context.Context, map[client.ObjectKey]*corev1.Pod) error{f.istiods, f.ca.play, f.webhooks, f.slices, f.workloads} {
 			if err := part(ctx, there); err != nil && ctx.Err() == nil {
 				time.AfterFunc(100*time.Millisecond, f.poke) // as controllers try again
 			}
@@ -191,19 +197,24 @@ func (f *fakeMesh) istiods(ctx context.Context, there map[client.ObjectKey]*core
 		if d.DeletionTimestamp != nil || f.isBroken(revision) {
 			continue
 		}
-		wanted[d.Name] = true
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: istioNamespace, Name: d.Name,
-				Labels: map[string]string{"app": "istiod", v1alpha1.LabelRevision: revision, v1alpha1.LabelMesh: "default", "sidecar.istio.io/inject": "false"},
-			},
-			Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: "discovery", Image: "pilot"}}},
-			Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: f.address, PodIPs: []corev1.PodIP{{IP: f.address}}},
+		for _, name := range f.ca.replicas(d.Name) {
+			wanted[name] = true
+			pod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: istioNamespace, Name: name, Annotations: f.ca.marks(d),
+					Labels: map[string]string{"app": "istiod", v1alpha1.LabelRevision: revision, v1alpha1.LabelMesh: "default", "sidecar.istio.io/inject": "false"},
+				},
+				Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: "discovery", Image: "pilot"}}},
+				Status: f.at(f.ca.addressOf(istioNamespace, name)),
+			}
+			if err := f.ca.restart(ctx, pod, there); err != nil {
+				return err
+			}
+			if err := f.pod(ctx, pod, there); err != nil {
+				return err
+			}
 		}
-		if err := f.pod(ctx, pod, there); err != nil {
-			return err
-		}
-		if err := f.available(ctx, d, 1); err != nil {
+		if err := f.available(ctx, d, int32(len(f.ca.replicas(d.Name)))); err != nil {
 			return err
 		}
 	}
@@ -232,6 +243,14 @@ func (f *fakeMesh) pod(ctx context.Context, pod *corev1.Pod, there map[client.Ob
 	}
 	pod.Status = status
 	return f.client.Status().Update(ctx, pod)
+}
+
+// at is the status of a pod that has an address, which is that of the fake where none is given.
+func (f *fakeMesh) at(address string) corev1.PodStatus {
+	if address == "" {
+		address = f.address
+	}
+	return corev1.PodStatus{Phase: corev1.PodRunning, PodIP: address, PodIPs: []corev1.PodIP{{IP: address}}}
 }
 
 func (f *fakeMesh) kill(ctx context.Context, pod *corev1.Pod) error {
@@ -297,10 +316,14 @@ func (f *fakeMesh) webhooks(ctx context.Context, _ map[client.ObjectKey]*corev1.
 }
 
 func (f *fakeMesh) signed(c *admissionregistrationv1.WebhookClientConfig) (changed bool) {
-	if string(c.CABundle) == string(f.authority) {
+	authority := f.authority
+	if f.ca != nil {
+		authority = f.ca.trusted()
+	}
+	if string(c.CABundle) == string(authority) {
 		return false
 	}
-	c.CABundle = f.authority
+	c.CABundle = authority
 	return true
 }
 
@@ -350,8 +373,8 @@ func (f *fakeMesh) workloads(ctx context.Context, there map[client.ObjectKey]*co
 		}
 		for k := range n {
 			pod := podOf(d, hash, int(k))
-			if pod.Labels[v1alpha1.LabelGateway] != "" {
-				pod.Status = corev1.PodStatus{PodIP: f.address, PodIPs: []corev1.PodIP{{IP: f.address}}}
+			if f.ca != nil || pod.Labels[v1alpha1.LabelGateway] != "" {
+				pod.Status = f.at(f.ca.addressOf(pod.Namespace, pod.Name))
 			}
 			wanted[client.ObjectKeyFromObject(pod)] = true
 			if err := f.pod(ctx, pod, there); err != nil {
@@ -400,6 +423,8 @@ func (f *fakeMesh) look(ctx context.Context, o any) {
 	case *v1alpha1.MeshInstallation:
 		conditions = o.Status.Conditions
 	case *v1alpha1.MeshRollout:
+		conditions = o.Status.Conditions
+	case *v1alpha1.MeshRotation:
 		conditions = o.Status.Conditions
 	case *v1alpha1.MeshRevision:
 		conditions = o.Status.Conditions
@@ -491,7 +516,7 @@ func (f *fakeMesh) serveInjection(t *testing.T) {
 	}
 	f.port = int32(listener.Addr().(*net.TCPAddr).Port)
 	f.serve(t, tls.NewListener(listener, &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: key}}, MinVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: key}}, MinVersion: tls.VersionTLS12, GetCertificate: f.ca.serving(),
 	}), http.HandlerFunc(f.inject))
 }
 

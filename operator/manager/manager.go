@@ -166,6 +166,8 @@ func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctr
 		NewClient:      newClient,
 	}
 	if o.WebhookPort != 0 {
+		// The metrics are served with the same certificate, which is replaced in time; controller-runtime's own one is made once, for a year.
+		out.Metrics.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = keeper.GetCertificate }}
 		out.WebhookServer = webhook.NewServer(webhook.Options{
 			Port:    o.WebhookPort,
 			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = keeper.GetCertificate }},
@@ -201,6 +203,8 @@ type parts struct {
 	kubernetes        *semver.Version
 	// namespace of the operator, and the file with its token for istiods.
 	namespace, tokenFile string
+	// settle is how long kubelets take to bring a ConfigMap to files.
+	settle time.Duration
 }
 
 func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semver.Version) (*parts, error) {
@@ -234,7 +238,7 @@ func newParts(ctx context.Context, mgr ctrl.Manager, o Options, kubernetes *semv
 	}
 	return &parts{
 		owned: owned, index: index, proxies: proxies, walked: walked, restarted: restarted, library: library, kubernetes: kubernetes,
-		namespace: o.Namespace, tokenFile: o.IstioTokenFile,
+		namespace: o.Namespace, tokenFile: o.IstioTokenFile, settle: o.settle(),
 		gatherer: &facts.Gatherer{
 			Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: clock.RealClock{}, Namespace: o.Namespace,
 		},
@@ -332,7 +336,7 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 		},
 		&rotation.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Owned: p.owned, Authority: authorities, Secrets: rotated, Witness: prover,
-			Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, Namespace: p.namespace,
+			Recorder: mgr.GetEventRecorder("meshwright"), Clock: clock.RealClock{}, Namespace: p.namespace, SettleSeconds: int32(p.settle.Seconds()),
 		},
 		&revision.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Owned: p.owned},
 		&gateway.Reconciler{

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -41,10 +40,7 @@ var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	ctrl.SetLogger(logr.Discard())
-	if testing.Verbose() {
-		ctrl.SetLogger(zap.New(zap.WriteTo(os.Stderr), zap.UseDevMode(true)))
-	}
+	ctrl.SetLogger(zap.New(zap.WriteTo(logged), zap.UseDevMode(true)))
 	os.Exit(m.Run())
 }
 
@@ -77,7 +73,7 @@ func (w *world) run(t *testing.T) {
 	config, requests := testkit.Count(w.config)
 	w.requests = requests
 	ctx, cancel := context.WithCancel(context.Background())
-	mgr, err := New(ctx, config, Options{MetricsAddress: "0", ProbeAddress: "0", Namespace: "default"})
+	mgr, err := New(ctx, config, optionsOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -29,6 +30,8 @@ type Options struct {
 	LeaderElection bool
 	// IstioTokenFile holds the operator's own token of the audience istio-ca, with which it asks istiods for what they sign with.
 	IstioTokenFile string
+	// Settle is, for tests, how long kubelets take to bring a ConfigMap to files, at most. It has no flag. Default: two minutes.
+	Settle time.Duration
 	// BundleFolders and BundleRegistries hold further Istio versions.
 	BundleFolders, BundleRegistries list
 }
@@ -62,6 +65,16 @@ func (o *Options) Validate() error {
 		return errors.New("--namespace is empty: set it, or POD_NAMESPACE, to the namespace the operator runs in")
 	}
 	return nil
+}
+
+// settle is how long kubelets take to bring a ConfigMap to files, at most.
+//
+// Source: kubernetes pkg/kubelet (syncFrequency of a minute, and as long again for its cache).
+func (o *Options) settle() time.Duration {
+	if o.Settle == 0 {
+		return 2 * time.Minute //nolint:mnd // two of the kubelet's rounds
+	}
+	return o.Settle
 }
 
 // sources of Istio versions: those built in first, so that a user's own of the same version wins.

@@ -45,6 +45,8 @@ type Bundle struct {
 	Signer crypto.Signer
 	// Roots that proxies are made to trust, in the order of their bytes.
 	Roots []*x509.Certificate
+	// Anchors are the roots as they were read, to the byte; nil where they were made.
+	Anchors []byte
 }
 
 // Issuer is the fingerprint of what leaves are issued with.
@@ -86,7 +88,7 @@ func parse(data map[string][]byte, signing, key, chain, roots string) (*Bundle, 
 		}
 		return out
 	}
-	out := &Bundle{Roots: certificates(roots)}
+	out := &Bundle{Roots: certificates(roots), Anchors: data[roots]}
 	own := certificates(signing)
 	if chain != "" && len(bytes.TrimSpace(data[chain])) > 0 {
 		own = append(own, certificates(chain)...)

@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// Read reads what cacerts holds; nil for a Secret that is not there.
+// Read reads what cacerts holds; nil for a Secret that is not there. All lines after the roots count as padding: see [Material.Beyond].
 func Read(data map[string][]byte) (Material, *Bundle, []Problem) {
 	if data == nil {
 		return Material{None: true}, nil, nil
@@ -20,12 +20,36 @@ func Read(data map[string][]byte) (Material, *Bundle, []Problem) {
 	if len(problems) > 0 {
 		return Material{}, nil, problems
 	}
-	raw := data[KeyRoots]
-	if TLSLayout(data) {
-		raw = data[keyTLSRoots]
+	return Material{Issuer: b.Issuer(), Roots: b.RootPrints(), Padding: lines(b.Anchors)}, b, nil
+}
+
+// lines counts the line ends after the last character.
+func lines(raw []byte) int32 {
+	return int32(len(raw) - len(bytes.TrimRight(raw, "\n"))) //nolint:gosec // a Secret has a megabyte at most
+}
+
+// Beyond is a material that was read, with no more padding than goes beyond what the last root had before.
+func (m Material) Beyond(sides ...*Bundle) Material {
+	if n := len(m.Roots); n > 0 {
+		m.Padding -= lines(anchorOf(m.Roots[n-1], sides))
 	}
-	lines := int32(len(raw) - len(bytes.TrimRight(raw, "\n"))) //nolint:gosec // a Secret has a megabyte at most
-	return Material{Issuer: b.Issuer(), Roots: b.RootPrints(), Padding: max(0, lines-1)}, b, nil
+	return m
+}
+
+// anchorOf is a root as the first side that has it has it, to the byte.
+func anchorOf(f Fingerprint, sides []*Bundle) []byte {
+	for _, b := range sides {
+		for _, c := range b.Roots {
+			switch {
+			case FingerprintOf(c) != f:
+			case len(b.Roots) == 1 && b.Anchors != nil:
+				return b.Anchors
+			default:
+				return EncodeCertificates(c)
+			}
+		}
+	}
+	return nil
 }
 
 // ReadSelfSigned reads the root that istiod made for itself, from its Secret istio-ca-secret.
@@ -41,14 +65,11 @@ func TLSLayout(data map[string][]byte) bool {
 	return is
 }
 
-// Files are what cacerts holds for a material, made of the bundles of both sides, in istiod's own layout or that of kubernetes.io/tls.
+// Files are what cacerts holds for a material, made of the bundles of both sides, the one that was there before first, in istiod's own layout or that of
+// kubernetes.io/tls.
 func (m Material) Files(tls bool, sides ...*Bundle) (map[string][]byte, error) {
-	roots := map[Fingerprint]*x509.Certificate{}
 	var signing *Bundle
 	for _, b := range sides {
-		for _, c := range b.Roots {
-			roots[FingerprintOf(c)] = c
-		}
 		if b.Issuer() == m.Issuer {
 			signing = b
 		}
@@ -56,18 +77,19 @@ func (m Material) Files(tls bool, sides ...*Bundle) (map[string][]byte, error) {
 	if signing == nil || signing.Signer == nil {
 		return nil, fmt.Errorf("there is no key for issuer %s", short(m.Issuer))
 	}
-	var trusted []*x509.Certificate
+	var anchors []byte
 	for _, f := range m.Roots {
-		if roots[f] == nil {
+		anchor := anchorOf(f, sides)
+		if anchor == nil {
 			return nil, fmt.Errorf("there is no root %s", short(f))
 		}
-		trusted = append(trusted, roots[f])
+		anchors = append(anchors, anchor...)
 	}
+	anchors = append(anchors, bytes.Repeat([]byte("\n"), int(m.Padding))...)
 	key, err := EncodeKey(signing.Signer)
 	if err != nil {
 		return nil, err
 	}
-	anchors := append(EncodeCertificates(trusted...), bytes.Repeat([]byte("\n"), int(m.Padding))...)
 	chain := EncodeCertificates(append([]*x509.Certificate{signing.Signing}, signing.Between...)...)
 	if tls {
 		return map[string][]byte{keyTLSCertificate: chain, keyTLSKey: key, keyTLSRoots: anchors}, nil
@@ -103,8 +125,8 @@ func (b *Bundle) RootOf() *x509.Certificate {
 // Own is a bundle with no other root than its own.
 func (b *Bundle) Own() *Bundle {
 	out := *b
-	if root := b.RootOf(); root != nil {
-		out.Roots = []*x509.Certificate{root}
+	if root := b.RootOf(); root != nil && len(b.Roots) > 1 {
+		out.Roots, out.Anchors = []*x509.Certificate{root}, nil
 	}
 	return &out
 }

@@ -68,7 +68,7 @@ type Material struct {
 	Issuer Fingerprint
 	// Roots in the order of their bytes.
 	Roots []Fingerprint
-	// Padding is how many empty lines follow the roots. They say nothing, and make the bytes others.
+	// Padding is how many empty lines follow the roots, beyond those that the last of them had before. They say nothing, and make the bytes others.
 	Padding int32
 }
 
@@ -78,10 +78,10 @@ func (m Material) Equal(other Material) bool {
 }
 
 // Wanted is what cacerts is to hold in a phase. From each to the next the bytes of the roots contain the former ones or are contained in them,
-// without which no istiod up to 1.29 takes them; so the order of the two is that of the plan also on the way back.
+// without which no istiod up to 1.29 takes them. So the root that was there before comes last, as it was to the byte, also on the way back.
 func Wanted(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) Material {
 	from, to := Sides(plan, p.Back)
-	both := []Fingerprint{Fingerprint(plan.From.Root), Fingerprint(plan.To.Root)}
+	both := []Fingerprint{Fingerprint(plan.To.Root), Fingerprint(plan.From.Root)}
 	if plan.From.Root == plan.To.Root {
 		both = both[:1]
 	}
