@@ -219,9 +219,7 @@ func (s *scope) report(seen pki.Observation, d pki.Decision) {
 		status.Until = &metav1.Time{Time: d.Until.Truncate(time.Second)}
 	}
 	status.Summary = summary(status.Plan, d.Progress)
-	if d.Act == pki.ActDone {
-		status.Holdouts = nil
-	} else if seen.Proxies.Known {
+	if seen.Proxies.Known {
 		status.Proxies, status.Holdouts, status.Proven = countsOf(seen.Proxies)
 	}
 	note := d.Note

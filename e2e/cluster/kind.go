@@ -235,6 +235,21 @@ func (c *Cluster) Kill(ctx context.Context, program string) error {
 	return nil
 }
 
+// Signal sends a signal, such as STOP, to the processes that run a program with an entry in their environment, such as POD_NAME=shop-0.
+func (c *Cluster) Signal(ctx context.Context, program, entry, signal string) error {
+	n, pids, err := c.processes(ctx, program)
+	if err != nil {
+		return err
+	}
+	const script = `signal=$1 entry=$2; shift 2; found=1; for pid; do
+		if tr '\0' '\n' <"/proc/$pid/environ" | grep -qxF "$entry"; then kill -s "$signal" "$pid" && found=0; fi
+	done; exit $found`
+	if err := n.CommandContext(ctx, "sh", append([]string{"-c", script, "sh", signal, entry}, pids...)...).Run(); err != nil {
+		return fmt.Errorf("sending %s to %s with %s: %w", signal, program, entry, err)
+	}
+	return nil
+}
+
 // Tag gives an image that the cluster holds one more name.
 func (c *Cluster) Tag(ctx context.Context, image, name string) error {
 	n, err := c.node()

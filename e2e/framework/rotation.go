@@ -92,3 +92,16 @@ func (e *Env) SetCertificates(ctx context.Context, mesh string, certificates v1a
 	next.Spec.Certificates = certificates
 	return e.Client.Patch(ctx, next, client.MergeFrom(&m))
 }
+
+// agentProgram is what a sidecar's container runs beside Envoy.
+const agentProgram = "/usr/local/bin/pilot-agent"
+
+// StopAgent stops the agent beside a pod's proxy, which then learns of no other root and fetches no other leaf; the proxy itself serves on.
+func (e *Env) StopAgent(ctx context.Context, pod string) error {
+	return e.Cluster.Signal(ctx, agentProgram, "POD_NAME="+pod, "STOP")
+}
+
+// ContinueAgent lets it go on.
+func (e *Env) ContinueAgent(ctx context.Context, pod string) error {
+	return e.Cluster.Signal(ctx, agentProgram, "POD_NAME="+pod, "CONT")
+}

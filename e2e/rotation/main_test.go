@@ -9,6 +9,7 @@ package rotation
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
@@ -155,31 +156,37 @@ func ended(outcome v1alpha1.RolloutOutcome) func(*v1alpha1.MeshRotation) bool {
 }
 
 // rotate changes spec.certificates.ca and waits until the rotation that follows is completed.
-func rotate(t *testing.T, rotation string, ca v1alpha1.CertificateAuthority) *v1alpha1.MeshRotation {
+func rotate(t *testing.T, rotation string, ca v1alpha1.CertificateAuthority) {
 	t.Helper()
 	if err := env.SetCertificates(t.Context(), "default", v1alpha1.Certificates{LeafSeconds: leafSeconds, CA: ca}); err != nil {
 		t.Fatal(err)
 	}
-	return wait(t, rotation, "to be completed", ended(v1alpha1.OutcomeCompleted))
+	wait(t, rotation, "to be completed", ended(v1alpha1.OutcomeCompleted))
+}
+
+// rootOf is a root that somebody else has made, and its key.
+func rootOf(t *testing.T, name string) (*x509.Certificate, crypto.Signer) {
+	t.Helper()
+	key, err := pki.NewKey(rand.Reader, v1alpha1.ECDSAP384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := pki.NewRoot(rand.Reader, key, pki.AuthorityRequest{CommonName: name + " root", Now: time.Now(), Life: 10000 * time.Hour, PathLength: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root, key
 }
 
 // issued is a CA that somebody else has made: an intermediate under a root.
 func issued(t *testing.T, name string) *pki.Bundle {
 	t.Helper()
-	now := time.Now()
-	rootKey, err := pki.NewKey(rand.Reader, v1alpha1.ECDSAP384)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := pki.NewRoot(rand.Reader, rootKey, pki.AuthorityRequest{CommonName: name + " root", Now: now, Life: 1000 * time.Hour, PathLength: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	root, rootKey := rootOf(t, name)
 	key, err := pki.NewKey(rand.Reader, v1alpha1.RSA2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	intermediate, err := pki.NewIntermediate(rand.Reader, root, rootKey, key.Public(), pki.AuthorityRequest{CommonName: name + " intermediate", Now: now, Life: 900 * time.Hour})
+	intermediate, err := pki.NewIntermediate(rand.Reader, root, rootKey, key.Public(), pki.AuthorityRequest{CommonName: name + " intermediate", Now: time.Now(), Life: 900 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

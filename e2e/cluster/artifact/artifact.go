@@ -7,34 +7,36 @@ package artifact
 type kind string
 
 const (
-	kindKube            kind = "kube"
-	kindKubeadm         kind = "kubeadm"
-	kindEtcd            kind = "etcd"
-	kindCoreDNS         kind = "coredns"
-	kindHelm            kind = "helm"
-	kindPause           kind = "pause"
-	kindRuncw           kind = "runcw"
-	kindNodeInit        kind = "nodeinit"
-	kindNodeImage       kind = "node-image"
-	kindPilot           kind = "pilot-discovery"
-	kindAgent           kind = "pilot-agent"
-	kindIstioctl        kind = "istioctl"
-	kindBootstrap       kind = "envoy-bootstrap"
-	kindEnvoy           kind = "envoy"
-	kindEcho            kind = "echo"
-	kindLoad            kind = "load"
-	kindOperator        kind = "meshwright"
-	kindPrometheus      kind = "prometheus"
-	kindKubeImage       kind = "kube-image"
-	kindEtcdImage       kind = "etcd-image"
-	kindCoreDNSImage    kind = "coredns-image"
-	kindPauseImage      kind = "pause-image"
-	kindPilotImage      kind = "pilot-image"
-	kindProxyImage      kind = "proxyv2-image"
-	kindEchoImage       kind = "echo-image"
-	kindLoadImage       kind = "load-image"
-	kindOperatorImage   kind = "meshwright-image"
-	kindPrometheusImage kind = "prometheus-image"
+	kindKube             kind = "kube"
+	kindKubeadm          kind = "kubeadm"
+	kindEtcd             kind = "etcd"
+	kindCoreDNS          kind = "coredns"
+	kindHelm             kind = "helm"
+	kindPause            kind = "pause"
+	kindRuncw            kind = "runcw"
+	kindNodeInit         kind = "nodeinit"
+	kindNodeImage        kind = "node-image"
+	kindPilot            kind = "pilot-discovery"
+	kindAgent            kind = "pilot-agent"
+	kindIstioctl         kind = "istioctl"
+	kindBootstrap        kind = "envoy-bootstrap"
+	kindEnvoy            kind = "envoy"
+	kindEcho             kind = "echo"
+	kindLoad             kind = "load"
+	kindOperator         kind = "meshwright"
+	kindPrometheus       kind = "prometheus"
+	kindCertManager      kind = "cert-manager"
+	kindKubeImage        kind = "kube-image"
+	kindEtcdImage        kind = "etcd-image"
+	kindCoreDNSImage     kind = "coredns-image"
+	kindPauseImage       kind = "pause-image"
+	kindPilotImage       kind = "pilot-image"
+	kindProxyImage       kind = "proxyv2-image"
+	kindEchoImage        kind = "echo-image"
+	kindLoadImage        kind = "load-image"
+	kindOperatorImage    kind = "meshwright-image"
+	kindPrometheusImage  kind = "prometheus-image"
+	kindCertManagerImage kind = "cert-manager-image"
 )
 
 // Artifact names one thing that a cluster is made of. Artifacts are comparable and made by the functions below only;
@@ -62,6 +64,8 @@ const (
 	OperatorImageName = "local.test/meshwright:dev"
 	// PrometheusImageName is the Prometheus server, without its web pages.
 	PrometheusImageName = "local.test/prometheus:3"
+	// CertManagerImageName is cert-manager's controllers for issuers of the types CA and SelfSigned.
+	CertManagerImageName = "local.test/cert-manager:" + CertManagerVersion
 )
 
 // Kube is one multi-call binary: kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy and
@@ -113,6 +117,9 @@ func OperatorImage() Artifact { return Artifact{kind: kindOperatorImage} }
 
 // PrometheusImage is [PrometheusImageName]: a server that answers queries and finds what it scrapes in the cluster.
 func PrometheusImage() Artifact { return Artifact{kind: kindPrometheusImage} }
+
+// CertManagerImage is [CertManagerImageName]: what approves requests for certificates and signs them.
+func CertManagerImage() Artifact { return Artifact{kind: kindCertManagerImage} }
 
 // ControlPlaneImages are the images that kubeadm of a Kubernetes version asks for, under exactly the names that this
 // kubeadm prints; the binaries for all versions' etcd and CoreDNS are the ones of [Etcd] and [CoreDNS].

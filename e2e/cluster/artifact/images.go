@@ -51,6 +51,8 @@ func (w *workshop) image(a Artifact) recipe {
 		return w.node(v)
 	case kindPrometheusImage:
 		return w.single(Artifact{kind: kindPrometheus}, image{Tags: []string{PrometheusImageName}, User: nobody})
+	case kindCertManagerImage:
+		return w.single(Artifact{kind: kindCertManager}, image{Tags: []string{CertManagerImageName}, User: nobody})
 	case kindOperatorImage:
 		return w.single(Artifact{kind: kindOperator}, image{Tags: []string{OperatorImageName}, User: nobody})
 	}

@@ -73,7 +73,7 @@ func (a Artifact) check() error {
 	case kindEnvoy:
 		thing, known = "Envoy", slices.Sorted(maps.Keys(envoyWheels))
 	case kindEtcd, kindCoreDNS, kindHelm, kindPause, kindRuncw, kindNodeInit, kindEcho, kindLoad, kindOperator, kindPrometheus,
-		kindEchoImage, kindLoadImage, kindOperatorImage, kindPrometheusImage:
+		kindCertManager, kindEchoImage, kindLoadImage, kindOperatorImage, kindPrometheusImage, kindCertManagerImage:
 		return nil
 	default:
 		return fmt.Errorf("artifact %q is unknown: use the functions of this package", a.kind)
@@ -99,6 +99,8 @@ func (w *workshop) lookup(a Artifact) recipe {
 		return w.golang.binary("helm", nested("addons", "helm.sh/helm/v3/cmd/helm"))
 	case kindPrometheus:
 		return w.golang.binary("prometheus", prometheusBuild())
+	case kindCertManager:
+		return w.golang.binary("cert-manager", nested("cert-manager", "."))
 	case kindPause:
 		return w.golang.binary("pause", nested("tools", "./pause"))
 	case kindRuncw:

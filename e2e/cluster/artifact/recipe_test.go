@@ -20,7 +20,7 @@ import (
 func everything() []Artifact {
 	all := []Artifact{
 		Etcd(), CoreDNS(), HelmCLI(), Runcw(), Pause(), NodeInit(), EchoImage(), LoadImage(), OperatorImage(),
-		PrometheusImage(),
+		PrometheusImage(), CertManagerImage(),
 	}
 	for _, v := range KubeVersions() {
 		all = append(all, Kube(v), Kubeadm(v))
@@ -82,6 +82,13 @@ func TestModulesAreWhatTheySay(t *testing.T) {
 		if got, want := strings.TrimSpace(string(out)), "k8s.io/kubernetes v"+v; got != want {
 			t.Errorf("kube-%s holds %s", v, got)
 		}
+	}
+	out, err := g.run(t.Context(), nestedDir("cert-manager"), "list", "-m", "github.com/cert-manager/cert-manager")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.TrimSpace(string(out)), "github.com/cert-manager/cert-manager v"+CertManagerVersion; got != want {
+		t.Errorf("cert-manager holds %s, want %s", got, want)
 	}
 	for _, v := range IstioVersions() {
 		if _, err := g.run(t.Context(), nestedDir("istio-"+v), "list", "-m", "istio.io/istio"); err != nil {

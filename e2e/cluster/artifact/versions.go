@@ -8,6 +8,9 @@ import "time"
 // DefaultKubernetes is inside the support range of Istio 1.28, 1.29 and 1.31.
 const DefaultKubernetes = "1.34.4"
 
+// CertManagerVersion is the version of cert-manager in its nested module.
+const CertManagerVersion = "1.21.2"
+
 // KubeVersions lists the Kubernetes versions that can be made, oldest first.
 func KubeVersions() []string { return []string{"1.33.13", "1.34.4", "1.36.3"} }
 
@@ -36,32 +39,34 @@ var envoyWheels = map[string]string{
 // estimates were measured with empty caches, downloads included, on a machine with two cores. They serve until the
 // store has durations of its own.
 var estimates = map[kind]time.Duration{
-	kindKube:            6*time.Minute + 30*time.Second,
-	kindKubeadm:         20 * time.Second,
-	kindEtcd:            40 * time.Second,
-	kindCoreDNS:         65 * time.Second,
-	kindHelm:            30 * time.Second,
-	kindPause:           time.Second,
-	kindRuncw:           time.Second,
-	kindNodeInit:        2 * time.Second,
-	kindPilot:           5 * time.Minute,
-	kindAgent:           10 * time.Second,
-	kindIstioctl:        2 * time.Minute,
-	kindBootstrap:       time.Second,
-	kindEnvoy:           5 * time.Second,
-	kindEcho:            2 * time.Second,
-	kindLoad:            6 * time.Second,
-	kindOperator:        2 * time.Minute,
-	kindPrometheus:      2*time.Minute + 40*time.Second,
-	kindKubeImage:       time.Second,
-	kindEtcdImage:       time.Second,
-	kindCoreDNSImage:    time.Second,
-	kindPauseImage:      time.Second,
-	kindNodeImage:       8 * time.Second,
-	kindPilotImage:      time.Second,
-	kindProxyImage:      time.Second,
-	kindEchoImage:       time.Second,
-	kindLoadImage:       time.Second,
-	kindOperatorImage:   time.Second,
-	kindPrometheusImage: time.Second,
+	kindKube:             6*time.Minute + 30*time.Second,
+	kindKubeadm:          20 * time.Second,
+	kindEtcd:             40 * time.Second,
+	kindCoreDNS:          65 * time.Second,
+	kindHelm:             30 * time.Second,
+	kindPause:            time.Second,
+	kindRuncw:            time.Second,
+	kindNodeInit:         2 * time.Second,
+	kindPilot:            5 * time.Minute,
+	kindAgent:            10 * time.Second,
+	kindIstioctl:         2 * time.Minute,
+	kindBootstrap:        time.Second,
+	kindEnvoy:            5 * time.Second,
+	kindEcho:             2 * time.Second,
+	kindLoad:             6 * time.Second,
+	kindOperator:         2 * time.Minute,
+	kindPrometheus:       2*time.Minute + 40*time.Second,
+	kindCertManager:      3*time.Minute + 20*time.Second,
+	kindKubeImage:        time.Second,
+	kindEtcdImage:        time.Second,
+	kindCoreDNSImage:     time.Second,
+	kindPauseImage:       time.Second,
+	kindNodeImage:        8 * time.Second,
+	kindPilotImage:       time.Second,
+	kindProxyImage:       time.Second,
+	kindEchoImage:        time.Second,
+	kindLoadImage:        time.Second,
+	kindOperatorImage:    time.Second,
+	kindPrometheusImage:  time.Second,
+	kindCertManagerImage: time.Second,
 }
