@@ -8,6 +8,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -118,31 +119,16 @@ func (s *scope) given() (*pki.Bundle, error) {
 
 // managed makes an intermediate, and a root where another is wanted.
 func (r *Reconciler) managed(ctx context.Context, s *scope, m v1alpha1.ManagedCA, data map[string][]byte) (*pki.Bundle, error) {
-	var root *x509.Certificate
-	var rootKey crypto.Signer
+	find := r.newRoot
 	if s.rotation.Spec.Change == v1alpha1.ChangeIntermediate {
-		if s.state.Present == nil {
-			return nil, refuse(v1alpha1.ReasonInvalidCA, "there is no root yet under which another intermediate could be made: create a MeshRotation with change Source")
-		}
-		raw, err := r.rootKeyOf(ctx, s)
-		if err != nil {
-			return nil, refuse(v1alpha1.ReasonInvalidCA, err.Error())
-		}
-		if rootKey, err = pki.ParseKey(raw); err != nil {
-			return nil, err
-		}
-		root, data[keyRoot] = s.state.Present.RootOf(), raw
-	} else {
-		var err error
-		if rootKey, err = pki.NewKey(rand.Reader, m.Algorithm); err != nil {
-			return nil, err
-		}
-		if root, err = pki.NewRoot(rand.Reader, rootKey, s.root(m)); err != nil {
-			return nil, err
-		}
-		if data[keyRoot], err = pki.EncodeKey(rootKey); err != nil {
-			return nil, err
-		}
+		find = r.presentRoot
+	}
+	root, rootKey, err := find(ctx, s, m)
+	if err != nil {
+		return nil, err
+	}
+	if data[keyRoot], err = pki.EncodeKey(rootKey); err != nil {
+		return nil, err
 	}
 	key, err := pki.NewKey(rand.Reader, m.Algorithm)
 	if err != nil {
@@ -153,6 +139,32 @@ func (r *Reconciler) managed(ctx context.Context, s *scope, m v1alpha1.ManagedCA
 		return nil, err
 	}
 	return &pki.Bundle{Signing: intermediate, Signer: key, Roots: []*x509.Certificate{root}}, nil
+}
+
+// newRoot makes a root.
+func (r *Reconciler) newRoot(_ context.Context, s *scope, m v1alpha1.ManagedCA) (*x509.Certificate, crypto.Signer, error) {
+	key, err := pki.NewKey(rand.Reader, m.Algorithm)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := pki.NewRoot(rand.Reader, key, s.root(m))
+	return root, key, err
+}
+
+// presentRoot is the root that is trusted now, with its key, where Meshwright made it.
+func (r *Reconciler) presentRoot(ctx context.Context, s *scope, _ v1alpha1.ManagedCA) (*x509.Certificate, crypto.Signer, error) {
+	if s.state.Present == nil {
+		return nil, nil, refuse(v1alpha1.ReasonInvalidCA, "there is no root yet under which another intermediate could be made: create a MeshRotation with change Source")
+	}
+	raw, err := r.rootKeyOf(ctx, s)
+	if errors.Is(err, errNoRootKey) {
+		return nil, nil, refuse(v1alpha1.ReasonInvalidCA, err.Error())
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := pki.ParseKey(raw)
+	return s.state.Present.RootOf(), key, err
 }
 
 // root and intermediate are what a CA certificate is to be.
@@ -207,7 +219,7 @@ func (r *Reconciler) answered(ctx context.Context, s *scope, kept *corev1.Secret
 	case ca.Type == v1alpha1.CASourceCertManager:
 		chain, roots, err = r.signedByIssuer(ctx, s, kept.Data[keyOfRequest])
 	case ca.Type == v1alpha1.CASourceManaged && ca.Managed != nil && ca.Managed.Answer != nil:
-		chain, roots, err = s.signedOffline(key, kept.Data[keyOfRequest])
+		chain, roots, err = s.signedOffline(key)
 	default:
 		err = refuse(v1alpha1.ReasonInvalidCA, "spec.certificates.ca has changed since the signature was asked for: set spec.goal to Abort, and create another MeshRotation")
 	}

@@ -76,7 +76,7 @@ func secretOf(s *scope, made *sides) pki.Secret {
 	first := !p.Back && (p.Phase == "" || p.Phase == plan.Phases[0])
 	wanted := p.Phase != "" && pki.Wanted(plan, p).None
 	switch {
-	case s.state.CACerts == nil && !wanted && !(first && plan.Phases[0] == v1alpha1.PhasePlugIn):
+	case s.state.CACerts == nil && !wanted && (!first || plan.Phases[0] != v1alpha1.PhasePlugIn):
 		out.Foreign = "somebody who removed it"
 	case s.state.CACerts == nil, s.state.Written:
 	case len(s.state.Problems) > 0:

@@ -22,7 +22,7 @@ import (
 )
 
 // signedOffline reads what the keeper of an offline root has signed.
-func (s *scope) signedOffline(key crypto.Signer, asked []byte) (chain, roots []*x509.Certificate, err error) {
+func (s *scope) signedOffline(key crypto.Signer) (chain, roots []*x509.Certificate, err error) {
 	name := s.mesh.Spec.Namespace + "/" + s.mesh.Spec.Certificates.CA.Managed.Answer.Name
 	sign := later(v1alpha1.ReasonAwaitingSignature, "sign the request in status.request with your root, as a CA, and put the certificate into tls.crt and your root into ca.crt of the Secret "+name)
 	if s.state.Source == nil {

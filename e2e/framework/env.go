@@ -166,7 +166,11 @@ const (
 
 // WaitFor looks until done says yes, and names what was awaited and the last reason why not when it takes too long.
 func (e *Env) WaitFor(ctx context.Context, what string, done func(context.Context) (bool, string, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	return e.waitWithin(ctx, Timeout, what, done)
+}
+
+func (e *Env) waitWithin(ctx context.Context, timeout time.Duration, what string, done func(context.Context) (bool, string, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(Poll)
 	defer tick.Stop()
@@ -183,7 +187,7 @@ func (e *Env) WaitFor(ctx context.Context, what string, done func(context.Contex
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waited %s for %s: %s", Timeout, what, last)
+			return fmt.Errorf("waited %s for %s: %s", timeout, what, last)
 		case <-tick.C:
 		}
 	}

@@ -23,10 +23,13 @@ func (e *Env) Rotation(ctx context.Context, name string) (*v1alpha1.MeshRotation
 	return out, e.Client.Get(ctx, client.ObjectKey{Name: name}, out)
 }
 
+// rotationTimeout is how long one waits for a rotation: two minutes are for kubelets alone.
+const rotationTimeout = 8 * time.Minute
+
 // WaitRotation waits until a MeshRotation is as wanted; says names what is waited for.
 func (e *Env) WaitRotation(ctx context.Context, name, says string, done func(*v1alpha1.MeshRotation) bool) (*v1alpha1.MeshRotation, error) {
 	var last *v1alpha1.MeshRotation
-	err := e.WaitFor(ctx, "MeshRotation "+name+" "+says, func(ctx context.Context) (bool, string, error) {
+	err := e.waitWithin(ctx, rotationTimeout, "MeshRotation "+name+" "+says, func(ctx context.Context) (bool, string, error) {
 		o, err := e.Rotation(ctx, name)
 		if err != nil {
 			return false, "", err

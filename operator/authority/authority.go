@@ -110,7 +110,7 @@ func writer(s *corev1.Secret) string {
 	})
 	for _, e := range entries {
 		var fields map[string]json.RawMessage
-		if e.FieldsV1 == nil || json.Unmarshal(e.FieldsV1.Raw, &fields) != nil {
+		if e.FieldsV1 == nil || json.Unmarshal(e.FieldsV1.GetRawBytes(), &fields) != nil {
 			continue
 		}
 		if _, data := fields["f:data"]; data {
