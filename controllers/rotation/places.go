@@ -27,8 +27,8 @@ const (
 )
 
 // places are where roots are read from besides istiod.
-func (w *Witness) places(ctx context.Context, m *v1alpha1.MeshInstallation, wanted pki.Material) pki.Places {
-	out := pki.Places{}
+func (w *Witness) places(ctx context.Context, q question, wanted pki.Material) pki.Places {
+	out, m := pki.Places{}, q.mesh
 	note := func(example string, raw []byte) {
 		if !holds(raw, wanted) {
 			if out.Lacking++; out.Lacking == 1 {
@@ -44,6 +44,9 @@ func (w *Witness) places(ctx context.Context, m *v1alpha1.MeshInstallation, want
 		return out
 	}
 	for _, c := range maps.Items {
+		if foreign([]byte(c.Data[rootKey]), q.rotation.Status.Plan) {
+			continue
+		}
 		note("ConfigMap "+c.Namespace+"/"+rootConfigMap+" (istiod writes it; where it no longer does, delete it)", []byte(c.Data[rootKey]))
 	}
 	for _, kind := range []string{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"} {
@@ -76,6 +79,15 @@ func bundlesOf(o *unstructured.Unstructured) (out [][]byte) {
 		}
 	}
 	return out
+}
+
+// foreign says whether a bundle has neither root of a plan: it is of another mesh, with namespaces of its own.
+func foreign(raw []byte, plan *v1alpha1.RotationPlan) bool {
+	certificates, err := pki.ParseCertificates(raw)
+	return err == nil && !slices.ContainsFunc(certificates, func(c *x509.Certificate) bool {
+		f := string(pki.FingerprintOf(c))
+		return f == plan.From.Root || f == plan.To.Root
+	})
 }
 
 // holds says whether a bundle has the roots that are wanted, and no others.

@@ -36,6 +36,9 @@ func refuse(reason, note string) error {
 
 func later(reason, note string) error { return &waiting{reason: reason, note: note, again: lookAgain} }
 
+// errOverruled says that something else is wanted by now.
+var errOverruled = errors.New("spec.certificates.ca means another CA by now; nothing has changed")
+
 // wrong is what is wrong with a bundle, in words.
 func wrong(of string, problems []pki.Problem) error {
 	all := make([]string, len(problems))
@@ -55,6 +58,9 @@ func (r *Reconciler) prepare(ctx context.Context, s *scope) (ctrl.Result, error)
 	err := r.plan(ctx, s)
 	var why *waiting
 	switch {
+	case errors.Is(err, errOverruled):
+		o.Status.Progress.Outcome, o.Status.Request = v1alpha1.OutcomeAborted, ""
+		return r.hold(ctx, s, v1alpha1.ReasonAborted, err.Error(), false, 0)
 	case errors.As(err, &why):
 		return r.hold(ctx, s, why.reason, why.note, why.stalled, why.again)
 	case errors.Is(err, errLate):
@@ -70,6 +76,9 @@ func (r *Reconciler) prepare(ctx context.Context, s *scope) (ctrl.Result, error)
 // plan fills in status.plan, or says by a *waiting why that is not possible yet.
 func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	o := s.rotation
+	if o.Status.Asked != "" && s.state.Known && o.Status.Asked != s.asks() {
+		return errOverruled
+	}
 	if err := s.ready(); err != nil {
 		return err
 	}

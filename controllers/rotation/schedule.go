@@ -88,10 +88,10 @@ func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 		return ctrl.Result{}, err
 	}
 	state := r.Authority.Of(mesh)
-	if first(mesh, state, rotations) {
+	situation, known := state.Situation(mesh, rotations, r.Clock.Now())
+	if first(mesh, state, situation) {
 		return ctrl.Result{}, r.create(ctx, mesh, rotations, v1alpha1.ChangeSource, "the mesh gets its CA")
 	}
-	situation, known := state.Situation(mesh, rotations, r.Clock.Now())
 	if !known {
 		return ctrl.Result{}, nil
 	}
@@ -105,10 +105,13 @@ func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 	return ctrl.Result{RequeueAfter: min(lookAtTime, max(time.Second, due.At.Sub(situation.Now)))}, nil
 }
 
-// first says whether a mesh that has no istiod yet is to get its CA before it has one.
-func first(m *v1alpha1.MeshInstallation, state authority.State, rotations []v1alpha1.MeshRotation) bool {
-	return state.Known && state.Present == nil && len(state.Problems) == 0 && m.Status.StableRevision == "" && m.Spec.Certificates.CA.Type != v1alpha1.CASourceIstiod &&
-		len(rotations) == 0
+// first says whether a mesh that has no istiod yet is to get its CA before it has one. What was aborted before is not begun again.
+func first(m *v1alpha1.MeshInstallation, state authority.State, s pki.Situation) bool {
+	if !state.Known || state.Present != nil || len(state.Problems) > 0 || m.Status.StableRevision != "" || m.Spec.Certificates.CA.Type == v1alpha1.CASourceIstiod {
+		return false
+	}
+	return s.Last == nil || s.Last.Status.Progress.Outcome == v1alpha1.OutcomeCompleted ||
+		s.Last.Status.Progress.Outcome != "" && s.Last.Status.Asked != pki.Asks(m.Spec.Certificates.CA, s.Source)
 }
 
 // create creates a MeshRotation. Its name follows from those that there are, so that a repeated create is the same one.
@@ -141,7 +144,7 @@ func ordinal(mesh, name string) int {
 }
 
 // prune deletes the oldest rotations that have ended, and with them what they replaced. The newest one is kept, and the newest that was completed: it has
-// the key of a managed root.
+// the key of a managed root. One that a person created is theirs to delete: from a repository it would come back, and begin anew.
 func (r *Scheduler) prune(ctx context.Context, m *v1alpha1.MeshInstallation, rotations []v1alpha1.MeshRotation) error {
 	slices.SortFunc(rotations, func(a, b v1alpha1.MeshRotation) int {
 		if authority.Before(&b, &a) {
@@ -154,7 +157,7 @@ func (r *Scheduler) prune(ctx context.Context, m *v1alpha1.MeshInstallation, rot
 		o := &rotations[i]
 		newest := o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted && !completed
 		completed = completed || newest
-		if i < limit || newest || o.Status.Progress.Outcome == "" || o.DeletionTimestamp != nil {
+		if i < limit || newest || o.Labels[v1alpha1.LabelMesh] == "" || o.Status.Progress.Outcome == "" || o.DeletionTimestamp != nil {
 			continue
 		}
 		uid := o.UID

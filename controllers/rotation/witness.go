@@ -87,7 +87,9 @@ type inquiry struct {
 	about    string
 	answers  answers
 	at       time.Time
-	survey   *probe.Survey
+	// since is when it was first asked.
+	since  time.Time
+	survey *probe.Survey
 	// credentials of the operator for both sides, made once: they live for a rotation, in memory.
 	credentials []probe.Credential
 	until       time.Time
@@ -97,6 +99,8 @@ type inquiry struct {
 const (
 	askEvery = 2 * time.Second
 	fresh    = 30 * time.Second
+	// After a while of asking, what is waited for is a person or an expiry.
+	patient, askSlowly = 3 * time.Minute, 10 * time.Second
 	// perQuestion bounds one round of probes.
 	perQuestion = 2 * time.Minute
 	// credentialLife is how long the operator's own leaves live.
@@ -127,7 +131,7 @@ func (w *Witness) ask(q question) answers {
 		w.cases[q.rotation.UID] = known
 	}
 	if known.about != q.about() {
-		known.about, known.at = q.about(), time.Time{}
+		known.about, known.at, known.since = q.about(), time.Time{}, w.Clock.Now()
 		select {
 		case w.woken <- struct{}{}:
 		default:
@@ -172,7 +176,9 @@ func (w *Witness) round(ctx context.Context) {
 	w.mu.Lock()
 	open := map[types.UID]inquiry{}
 	for uid, c := range w.cases {
-		open[uid] = *c
+		if now := w.Clock.Now(); now.Sub(c.since) < patient || now.Sub(c.at) >= askSlowly {
+			open[uid] = *c
+		}
 	}
 	w.mu.Unlock()
 	for uid, c := range open {
@@ -204,7 +210,7 @@ func (w *Witness) answer(ctx context.Context, c *inquiry) (out answers) {
 		return answers{}
 	}
 	out.known = true
-	out.places = w.places(ctx, q.mesh, pki.Wanted(plan, p))
+	out.places = w.places(ctx, q, pki.Wanted(plan, p))
 	if !counts(p.Phase) || !w.Index.Synced() {
 		return out
 	}

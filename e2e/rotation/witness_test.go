@@ -28,19 +28,23 @@ func witness(t *testing.T) (finish func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	looks, same := map[v1alpha1.RotationPhase]int{}, map[v1alpha1.RotationPhase]int{}
+	looks, same, shown := map[v1alpha1.RotationPhase]int{}, map[v1alpha1.RotationPhase]int{}, map[string]bool{}
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			phase, equal, err := look(ctx, t)
+			phase, table, err := look(ctx)
 			if err != nil && ctx.Err() == nil {
 				t.Errorf("phase %s: %v", phase, err)
 			}
 			if phase != "" {
 				looks[phase]++
 			}
-			if equal {
+			if table != "" {
 				same[phase]++
+			}
+			if table != "" && !shown[table] {
+				shown[table] = true
+				t.Logf("phase %s is proven, and status and Envoys say the same:\n%s", phase, table)
 			}
 			select {
 			case <-ctx.Done():
@@ -64,34 +68,33 @@ func witness(t *testing.T) (finish func()) {
 	}
 }
 
-// look compares once. It says in which phase, empty for none, and whether that was proven and the tables were the same.
-func look(ctx context.Context, t *testing.T) (v1alpha1.RotationPhase, bool, error) {
+// look compares once. It says in which phase, empty for none, and the table, where that was proven and both say the same.
+func look(ctx context.Context) (v1alpha1.RotationPhase, string, error) {
 	before, err := underWay(ctx)
 	if err != nil || before == nil || before.Status.Proxies == nil {
-		return "", false, err
+		return "", "", err
 	}
 	phase := before.Status.Progress.Phase
 	held, table, err := holds(ctx, before.Status.Plan)
 	if err != nil {
-		return "", false, nil //nolint:nilerr // a pod may have gone meanwhile
+		return "", "", nil //nolint:nilerr // a pod may have gone meanwhile
 	}
 	after, err := env.Rotation(ctx, before.Name)
 	if err != nil || after.Status.Progress.Phase != phase || !apiequality.Semantic.DeepEqual(before.Status.Proxies, after.Status.Proxies) {
-		return phase, false, err // it went on meanwhile: nothing to compare
+		return phase, "", err // it went on meanwhile: nothing to compare
 	}
 	said := *after.Status.Proxies
 	switch {
 	case said.AcceptNew > held.AcceptNew, said.PresentNew > held.PresentNew, said.AcceptOld < held.AcceptOld, said.PresentOld < held.PresentOld && phase != v1alpha1.PhaseTrust:
-		return phase, false, fmt.Errorf("the status claims %+v, and the proxies hold %+v:\n%s", said, held, table)
+		return phase, "", fmt.Errorf("the status claims %+v, and the proxies hold %+v:\n%s", said, held, table)
 	case said.Holding > 0:
-		return phase, false, nil
+		return phase, "", nil
 	}
 	held.Holding = 0
 	if said != held {
-		return phase, false, fmt.Errorf("the phase is proven with %+v, and the proxies hold %+v:\n%s", said, held, table)
+		return phase, "", fmt.Errorf("the phase is proven with %+v, and the proxies hold %+v:\n%s", said, held, table)
 	}
-	t.Logf("%s %s: status and Envoys say the same: %+v\n%s", after.Name, phase, said, table)
-	return phase, true, nil
+	return phase, table, nil
 }
 
 // underWay is the rotation that has not ended; nil for none.

@@ -131,7 +131,14 @@ func timeOf(e metav1.ManagedFieldsEntry) time.Time {
 // let it be said: they have not been read, there is no CA yet, or what they hold can't be used.
 func (s State) Situation(m *v1alpha1.MeshInstallation, rotations []v1alpha1.MeshRotation, now time.Time) (pki.Situation, bool) {
 	out := pki.Situation{
-		Mesh: m.Name, Spec: m.Spec.Certificates, Present: s.Present, SelfSigned: s.Signing == v1alpha1.SigningSelfSigned, Last: Newest(rotations), Now: now,
+		Mesh: m.Name, Spec: m.Spec.Certificates, Present: s.Present, SelfSigned: s.Signing == v1alpha1.SigningSelfSigned, Now: now,
+		Last: newest(rotations, func(*v1alpha1.MeshRotation) bool { return true }),
+		Ended: newest(rotations, func(o *v1alpha1.MeshRotation) bool {
+			return o.Status.Plan != nil && o.Status.Progress.Outcome != ""
+		}),
+		Made: newest(rotations, func(o *v1alpha1.MeshRotation) bool {
+			return o.Status.Plan != nil && o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted
+		}),
 	}
 	if m.Spec.Certificates.CA.Type == v1alpha1.CASourceSecret {
 		if s.Source == nil {
@@ -146,11 +153,11 @@ func (s State) Situation(m *v1alpha1.MeshInstallation, rotations []v1alpha1.Mesh
 	return out, s.Known && s.Present != nil
 }
 
-// Newest is the rotation that was created last; nil for none.
-func Newest(rotations []v1alpha1.MeshRotation) *v1alpha1.MeshRotation {
+// newest is the rotation of a kind that was created last; nil for none.
+func newest(rotations []v1alpha1.MeshRotation, is func(*v1alpha1.MeshRotation) bool) *v1alpha1.MeshRotation {
 	var out *v1alpha1.MeshRotation
 	for i := range rotations {
-		if o := &rotations[i]; out == nil || Before(out, o) {
+		if o := &rotations[i]; is(o) && (out == nil || Before(out, o)) {
 			out = o
 		}
 	}

@@ -26,9 +26,9 @@ type Situation struct {
 	SelfSigned bool
 	// Source is what the user's Secret holds, for type Secret.
 	Source *Bundle
-	// Last is the newest rotation of the mesh; nil for none.
-	Last *v1alpha1.MeshRotation
-	Now  time.Time
+	// Last is the newest rotation of the mesh, Ended the newest that was planned and has ended, and Made the newest that was completed; nil for none.
+	Last, Ended, Made *v1alpha1.MeshRotation
+	Now               time.Time
 }
 
 // Dues says whether a CA has to change.
@@ -79,17 +79,14 @@ func ManagedOf(ca v1alpha1.CertificateAuthority) v1alpha1.ManagedCA {
 	}
 }
 
-// retryRenewal is how long after one that came to nothing a renewal is tried again.
-const retryRenewal = time.Hour
-
 // DueOf says whether a CA has to change.
 func DueOf(s Situation) Dues {
 	if s.Last != nil && s.Last.Status.Progress.Outcome == "" {
 		return Dues{} // one is under way
 	}
-	left := resultOf(s.Last)
+	left := resultOf(s.Ended)
 	if left != "" && left != s.Present.Issuer() && !s.adopts() {
-		return Dues{Foreign: true, Refused: "the Secret cacerts does not hold what MeshRotation " + s.Last.Name +
+		return Dues{Foreign: true, Refused: "the Secret cacerts does not hold what MeshRotation " + s.Ended.Name +
 			" left: put that back, or create a MeshRotation with change Source, which goes on from what it holds"}
 	}
 	if s.Spec.CA.Type == v1alpha1.CASourceIstiod {
@@ -101,7 +98,7 @@ func DueOf(s Situation) Dues {
 	if s.Spec.CA.Type == v1alpha1.CASourceSecret && s.Source.Issuer() == s.Present.Issuer() {
 		return Dues{}
 	}
-	if left != s.Present.Issuer() || s.Last.Status.Asked != Asks(s.Spec.CA, s.Source) || s.Last.Status.Progress.Outcome != v1alpha1.OutcomeCompleted {
+	if s.Made == nil || s.Made.Status.Plan.To.Issuer != string(s.Present.Issuer()) || s.Made.Status.Asked != Asks(s.Spec.CA, s.Source) {
 		return s.begin(v1alpha1.ChangeSource, fmt.Sprintf("the CA is to come from %s", s.Spec.CA.Type))
 	}
 	return s.renewal()
@@ -112,18 +109,18 @@ func (s Situation) adopts() bool {
 	return s.Spec.CA.Type == v1alpha1.CASourceSecret && s.Source != nil && s.Source.Issuer() == s.Present.Issuer()
 }
 
-// resultOf is the issuer that a rotation left; empty where there is none, or nothing was changed.
-func resultOf(last *v1alpha1.MeshRotation) Fingerprint {
-	if last == nil || last.Status.Plan == nil {
+// resultOf is the issuer that a rotation left; empty where there is none.
+func resultOf(ended *v1alpha1.MeshRotation) Fingerprint {
+	switch {
+	case ended == nil:
 		return ""
+	case ended.Status.Progress.Outcome == v1alpha1.OutcomeCompleted:
+		return Fingerprint(ended.Status.Plan.To.Issuer)
 	}
-	if last.Status.Progress.Outcome == v1alpha1.OutcomeCompleted {
-		return Fingerprint(last.Status.Plan.To.Issuer)
-	}
-	return Fingerprint(last.Status.Plan.From.Issuer)
+	return Fingerprint(ended.Status.Plan.From.Issuer)
 }
 
-// begin begins a change, unless the same came to nothing before.
+// begin begins a change, unless the same came to nothing before: a person who took it back is not fought.
 func (s Situation) begin(change v1alpha1.RotationChange, why string) Dues {
 	if last := s.Last; last != nil && last.Status.Asked == Asks(s.Spec.CA, s.Source) &&
 		last.Status.Progress.Outcome != v1alpha1.OutcomeCompleted {
@@ -152,15 +149,10 @@ func (s Situation) renewal() Dues {
 	default:
 		return out // the user's own
 	}
+	if !s.Now.Before(at) {
+		out = s.begin(change, why)
+	}
 	out.At = at
-	if s.Last.Status.Progress.Outcome != v1alpha1.OutcomeCompleted && s.Last.Status.Progress.Entered != nil {
-		if again := s.Last.Status.Progress.Entered.Add(retryRenewal); again.After(at) {
-			out.At = again
-		}
-	}
-	if !s.Now.Before(out.At) {
-		out.Change, out.Why = change, why
-	}
 	return out
 }
 

@@ -41,6 +41,7 @@ func TestDueOf(t *testing.T) {
 	early, late := begins.Add(life/2), begins.Add(life*2/3)
 	for reason, tc := range map[string]struct {
 		s       Situation
+		made    *v1alpha1.MeshRotation // where it is not the last one
 		change  v1alpha1.RotationChange
 		refused string
 	}{
@@ -62,12 +63,28 @@ func TestDueOf(t *testing.T) {
 		"a spec that has changed since is": {
 			s: Situation{Spec: rsa, Present: first, Last: last(made, v1alpha1.OutcomeRolledBack, first, second), Now: early}, change: v1alpha1.ChangeSource,
 		},
+		"one on demand that was taken back asks for nothing": {
+			s: Situation{Spec: managed, Present: first, Last: last(made, v1alpha1.OutcomeRolledBack, first, second), Now: early}, made: last(made, v1alpha1.OutcomeCompleted, second, first),
+		},
+		"a renewal that was taken back is not begun again": {
+			s:    Situation{Spec: managed, Present: first, Last: last(made, v1alpha1.OutcomeRolledBack, first, second), Now: late},
+			made: last(made, v1alpha1.OutcomeCompleted, second, first), refused: "ended as RolledBack",
+		},
 		"somebody else has changed cacerts": {
 			s: Situation{Spec: managed, Present: second, Last: last(made, v1alpha1.OutcomeCompleted, second, first), Now: late}, refused: "does not hold what MeshRotation default-7 left",
 		},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			tc.s.Mesh = "default"
+			if o := tc.s.Last; o != nil && o.Status.Progress.Outcome != "" {
+				tc.s.Ended = o
+			}
+			if o := tc.s.Last; o != nil && o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted {
+				tc.s.Made = o
+			}
+			if tc.made != nil {
+				tc.s.Made = tc.made
+			}
 			due := DueOf(tc.s)
 			if due.Change != tc.change || due.Change != "" && due.Why == "" {
 				t.Errorf("due is %q (%s; %s), want %q", due.Change, due.Why, due.Refused, tc.change)
@@ -88,7 +105,7 @@ func TestRenewals(t *testing.T) {
 			CA:       v1alpha1.CertificateAuthority{Type: v1alpha1.CASourceManaged, Managed: &v1alpha1.ManagedCA{Algorithm: v1alpha1.ECDSAP256, Root: v1alpha1.RootOnline, RootSeconds: 7200000}},
 			Rotation: v1alpha1.RotationPolicy{RenewAtPercent: 66, RootRenewBeforeSeconds: 3600},
 		},
-		Last: &v1alpha1.MeshRotation{Status: v1alpha1.MeshRotationStatus{
+		Made: &v1alpha1.MeshRotation{Status: v1alpha1.MeshRotationStatus{
 			Asked: "Managed/ECDSA-P256/Online", Plan: &v1alpha1.RotationPlan{To: sideOf(b)}, Progress: v1alpha1.RotationProgress{Outcome: v1alpha1.OutcomeCompleted},
 		}},
 	}
