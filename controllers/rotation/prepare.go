@@ -120,7 +120,12 @@ func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	if err := s.check(from, to); err != nil {
 		return err
 	}
-	o.Status.Plan = s.planOf(from, to, r.SettleSeconds)
+	longest, err := r.Witness.longestLeaf(ctx, s.mesh)
+	if err != nil {
+		return err
+	}
+	o.Status.Plan = s.planOf(from, to)
+	o.Status.Plan.LeafSeconds, o.Status.Plan.SettleSeconds = max(o.Status.Plan.LeafSeconds, longest), r.SettleSeconds
 	return nil
 }
 
@@ -192,12 +197,12 @@ func (s *scope) check(from, to *pki.Bundle) error {
 }
 
 // planOf is the plan that leads from one CA to another.
-func (s *scope) planOf(from, to *pki.Bundle, settleSeconds int32) *v1alpha1.RotationPlan {
+func (s *scope) planOf(from, to *pki.Bundle) *v1alpha1.RotationPlan {
 	policy := s.mesh.Spec.Certificates.Rotation
 	self := s.state.Signing == v1alpha1.SigningSelfSigned
 	out := &v1alpha1.RotationPlan{
 		Kind: s.kindOf(from, to, self), Source: s.mesh.Spec.Certificates.CA.Type, From: sideOf(from), To: sideOf(to), LeafSeconds: authority.LeafSeconds(s.mesh),
-		SettleSeconds: settleSeconds, Approve: policy.Approve, Windows: policy.Windows, ProgressDeadlineSeconds: policy.ProgressDeadlineSeconds,
+		Approve: policy.Approve, Windows: policy.Windows, ProgressDeadlineSeconds: policy.ProgressDeadlineSeconds,
 	}
 	out.Phases = pki.PhasesOf(out.Kind, self)
 	if s.state.Present == nil { // there is no istiod yet: it finds the CA when it starts

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"math"
 	"net/netip"
 	"net/url"
 	"os"
@@ -276,8 +277,8 @@ func selfSigned(pod *corev1.Pod, cacerts *corev1.Secret, mark string) bool {
 	return !marked && pod.CreationTimestamp.Before(&cacerts.CreationTimestamp)
 }
 
-// targets are all proxies of the revisions of a mesh.
-func (w *Witness) targets(ctx context.Context, m *v1alpha1.MeshInstallation) ([]probe.Target, error) {
+// proxies are the pods with a proxy of the revisions of a mesh.
+func (w *Witness) proxies(ctx context.Context, m *v1alpha1.MeshInstallation) ([]dataplane.Proxy, error) {
 	var all v1alpha1.MeshRevisionList
 	if err := w.Client.List(ctx, &all); err != nil {
 		return nil, err
@@ -286,7 +287,25 @@ func (w *Witness) targets(ctx context.Context, m *v1alpha1.MeshInstallation) ([]
 	for _, r := range all.Items {
 		revisions[r.Name] = r.Spec.Mesh == m.Name
 	}
-	proxies := w.Index.Proxies(revisions)
+	return w.Index.Proxies(revisions), nil
+}
+
+// longestLeaf is how long the leaves live, in seconds, that some proxy of a mesh asks for by itself; 0 for none.
+func (w *Witness) longestLeaf(ctx context.Context, m *v1alpha1.MeshInstallation) (int32, error) {
+	proxies, err := w.proxies(ctx, m)
+	out := time.Duration(0)
+	for _, p := range proxies {
+		out = max(out, p.Leaf)
+	}
+	return int32(min(out.Seconds(), math.MaxInt32)), err
+}
+
+// targets are all proxies of the revisions of a mesh.
+func (w *Witness) targets(ctx context.Context, m *v1alpha1.MeshInstallation) ([]probe.Target, error) {
+	proxies, err := w.proxies(ctx, m)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]probe.Target, len(proxies))
 	for i, p := range proxies {
 		out[i] = probe.Target{

@@ -114,6 +114,7 @@ func Installation(m *v1alpha1.MeshInstallation, f Facts) (errs field.ErrorList, 
 		warnings = append(warnings, unasked(m)...)
 	}
 	errs = append(errs, wrong...)
+	errs = append(errs, rotationRules(m)...)
 	errs = append(errs, shared(m, target, f)...)
 	errs = append(errs, droppedTags(m, f)...)
 	if m.Spec.DataPlane.NamespaceSelector != nil {

@@ -107,6 +107,23 @@ func TestMistakesAreNamed(t *testing.T) {
 			}, nil, []string{"spec.upgrade.windows[0]", "Mars/North", "Europe/Berlin"},
 		},
 		{
+			"a window of rotations that can't be read", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Certificates.Rotation.Windows = []v1alpha1.Window{{Schedule: "0 2 * * 8", DurationSeconds: 60}}
+			}, nil, []string{"spec.certificates.rotation.windows[0]", "five fields"},
+		},
+		{
+			"an intermediate that does not outlive its leaves", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Certificates.LeafSeconds = 7200
+				m.Spec.Certificates.CA = v1alpha1.CertificateAuthority{Type: v1alpha1.CASourceManaged, Managed: &v1alpha1.ManagedCA{IntermediateSeconds: 3600}}
+			}, nil, []string{"spec.certificates.ca.managed.intermediateSeconds", "leafSeconds is 7200"},
+		},
+		{
+			"leaves that live longer than a rotation expects", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.Certificates.LeafSeconds = 86400
+				m.Spec.ControlPlane.MeshConfig = &apiextensionsv1.JSON{Raw: []byte(`{"defaultConfig":{"proxyMetadata":{"SECRET_TTL":"48h"}}}`)}
+			}, nil, []string{"spec.controlPlane.meshConfig.defaultConfig.proxyMetadata.SECRET_TTL", "write that into spec.certificates.leafSeconds"},
+		},
+		{
 			"the namespace of another mesh", nil, other(func(m *v1alpha1.MeshInstallation) { m.Spec.Namespace = "istio-system" }),
 			[]string{"spec.namespace", "MeshInstallation other", "choose another"},
 		},
