@@ -25,7 +25,7 @@ demo-upgrade: bundles ## 1.28.2 to 1.29.1 under 500 requests a second: a gateway
 	$(GO) run ./e2e/demoupgrade
 
 .PHONY: test
-test: test-unit test-api test-e2e ## Everything that a fresh machine can prove, the real cluster included
+test: test-unit test-hsm test-api test-e2e ## Everything that a fresh machine can prove, the real cluster included
 	@$(CLUSTER) down --name e2e
 
 .PHONY: test-unit
@@ -33,6 +33,11 @@ test-unit: bundles ## Tests without a server
 	$(GO) test ./...
 	$(GO) -C e2e/apps test ./...
 	$(GO) -C e2e/cluster/modules/tools test ./...
+
+.PHONY: test-hsm
+test-hsm: ## A root in a PKCS#11 token: SoftHSM and a C compiler, which apt-get installs where they are missing
+	$(GO) -C e2e/softhsm run ./prepare -install-packages
+	CGO_ENABLED=1 $(GO) -C e2e/softhsm test -count=1 ./...
 
 .PHONY: test-api
 test-api: bundles ## Tests on a real kube-apiserver and etcd
@@ -82,6 +87,7 @@ generate: bundles ## Deep copies, CRDs, RBAC and the API reference
 verify: bundles ## Fail when generated files, formatting or go.mod are stale
 	$(GO) run ./hack/generate -check
 	$(GO) mod tidy -diff
+	$(GO) -C e2e/softhsm mod tidy -diff
 	$(GO) vet ./...
 	test -z "$$(gofmt -l bundles controllers e2e hack operator webhooks)"
 

@@ -160,7 +160,7 @@ func TestSignRefuses(t *testing.T) {
 		want             string
 	}{
 		{"the token is locked", "0000", "ECDSA-P256", asked, nil, "CKR_PIN_INCORRECT"},
-		{"there is no such key", pin, "other", asked, nil, `looking for the key "other": there is none`},
+		{"there is no such key", pin, "other", asked, nil, `looking for the key "other"`},
 		{"who asks does not have the key", pin, "ECDSA-P256", pem.EncodeToMemory(altered), nil, "verification failure"},
 		{"it is a certificate, and no request", pin, "ECDSA-P256", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), nil, "holds no certificate request"},
 		{"the root is there, and would be lost", pin, "ECDSA-P256", asked, []string{"-new-root", "again"}, "is there already"},

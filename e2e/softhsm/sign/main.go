@@ -57,9 +57,6 @@ func run(config *crypto11.Config, label, rootFile, newRoot, requestFile, out str
 	}
 	defer token.Close()
 	key, err := token.FindKeyPair(nil, []byte(label))
-	if err == nil && key == nil {
-		err = errors.New("there is none")
-	}
 	if err != nil {
 		return fmt.Errorf("looking for the key %q: %w", label, err)
 	}
