@@ -177,7 +177,7 @@ func (s *scope) badSource(state authority.State, now time.Time) string {
 	}
 	b, problems := pki.ParseBundle(state.Source.Data)
 	if len(problems) == 0 {
-		problems = b.Check(authority.Rules(s.mesh, state.Present, now))
+		problems = b.Check(authority.Rules(s.mesh, state.Present, b, now))
 	}
 	if len(problems) > 0 {
 		return "the Secret " + name + ": " + problems[0].String()

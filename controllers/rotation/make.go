@@ -110,7 +110,7 @@ func (s *scope) given() (*pki.Bundle, error) {
 	if len(problems) > 0 {
 		return nil, wrong("the Secret "+name, problems)
 	}
-	if problems := b.Check(authority.Rules(s.mesh, s.state.Present, s.now)); len(problems) > 0 {
+	if problems := b.Check(authority.Rules(s.mesh, s.state.Present, b, s.now)); len(problems) > 0 {
 		return nil, wrong("the Secret "+name, problems)
 	}
 	b.Anchors = nil // it comes before the root that is there: every byte of it is written anew
@@ -229,7 +229,7 @@ func (r *Reconciler) answered(ctx context.Context, s *scope, kept *corev1.Secret
 	}
 	to := (&pki.Bundle{Signing: chain[0], Between: chain[1:], Signer: key, Roots: roots}).Own()
 	to.Between = slices.DeleteFunc(to.Between, func(c *x509.Certificate) bool { return slices.ContainsFunc(to.Roots, c.Equal) })
-	if problems := to.Check(authority.Rules(s.mesh, s.state.Present, s.now)); len(problems) > 0 {
+	if problems := to.Check(authority.Rules(s.mesh, s.state.Present, to, s.now)); len(problems) > 0 {
 		s.show(kept.Data[keyOfRequest])
 		return nil, wrong("what was signed", problems)
 	}

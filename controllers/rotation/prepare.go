@@ -41,11 +41,11 @@ var errOverruled = errors.New("spec.certificates.ca means another CA by now; not
 
 // wrong is what is wrong with a bundle, in words.
 func wrong(of string, problems []pki.Problem) error {
-	all := make([]string, len(problems))
+	all, stalled := make([]string, len(problems)), false
 	for i, p := range problems {
-		all[i] = p.String()
+		all[i], stalled = p.String(), stalled || p.At.IsZero()
 	}
-	return refuse(v1alpha1.ReasonInvalidCA, of+": "+strings.Join(all, "; "))
+	return &waiting{reason: v1alpha1.ReasonInvalidCA, note: of + ": " + strings.Join(all, "; "), stalled: stalled, again: lookAgain}
 }
 
 // prepare makes what the rotation leads to, keeps it, and plans. Nothing of the mesh changes.
@@ -181,7 +181,7 @@ func sourceOf(secret *corev1.Secret) *pki.Bundle {
 
 // check refuses what no istiod or proxy would take, and what is no change.
 func (s *scope) check(from, to *pki.Bundle) error {
-	if problems := to.Check(authority.Rules(s.mesh, s.state.Present, s.now)); len(problems) > 0 {
+	if problems := to.Check(authority.Rules(s.mesh, s.state.Present, to, s.now)); len(problems) > 0 {
 		return wrong("what the CA is to become", problems)
 	}
 	same := from.Issuer() == to.Issuer()

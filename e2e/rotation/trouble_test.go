@@ -30,7 +30,7 @@ func TestTrouble(t *testing.T) {
 	begin(t, framework.Istio129, func(m *v1alpha1.MeshInstallation) {
 		m.Spec.Certificates.CA.Type = v1alpha1.CASourceManaged // it has its CA before its first istiod
 		m.Spec.Certificates.CA.Managed = &v1alpha1.ManagedCA{Algorithm: v1alpha1.ECDSAP384, NameConstraints: v1alpha1.NameConstraintsTrustDomain}
-		m.Spec.Certificates.LeafSeconds = 3600                 // an agent is stopped for minutes, and its leaf must outlive that
+		m.Spec.Certificates.LeafSeconds = 3600 // an agent is stopped for minutes, and its leaf must outlive that
 	})
 	wait(t, "default-1", "to be completed", ended(v1alpha1.OutcomeCompleted))
 	trace(t)

@@ -172,17 +172,27 @@ func Before(a, b *v1alpha1.MeshRotation) bool {
 	return a.Name < b.Name
 }
 
-// clockSkew is how far the clocks of a mesh may be apart.
-const clockSkew = 5 * time.Minute
+// clockSkew is how far the clocks of a mesh may be apart: as far as istiod itself allows.
+//
+// Source: istio security/pkg/pki/util/generate_cert.go (ClockSkewGracePeriod), 1.26 to 1.31.
+const clockSkew = 2 * time.Minute
 
-// Rules are what a CA of a mesh has to do, beside what is present; nil for nothing.
-func Rules(m *v1alpha1.MeshInstallation, present *pki.Bundle, now time.Time) pki.Rules {
+// Settle is how long kubelets take to bring a ConfigMap to files, at most: so long at least both roots are trusted before the new one signs.
+//
+// Source: kubernetes pkg/kubelet (a sync period of a minute), and as long again for its cache.
+const Settle = 2 * time.Minute
+
+// Rules are what a CA has to do that a mesh is to have, beside what is present; nil for nothing.
+func Rules(m *v1alpha1.MeshInstallation, present, next *pki.Bundle, now time.Time) pki.Rules {
 	out := pki.Rules{
-		Random: rand.Reader, Now: now, Skew: clockSkew, TrustDomain: TrustDomain(m), Host: "istiod." + m.Spec.Namespace + ".svc",
+		Random: rand.Reader, Now: now, Use: now, Skew: clockSkew, TrustDomain: TrustDomain(m), Host: "istiod." + m.Spec.Namespace + ".svc",
 		LongestLeaf: time.Duration(LeafSeconds(m)) * time.Second,
 	}
 	if present != nil {
 		out.Trusted = present.Roots
+		if root := next.RootOf(); root != nil && !slices.ContainsFunc(present.Roots, root.Equal) {
+			out.Use = now.Add(Settle)
+		}
 	}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/meshwright/meshwright/bundles/istio"
+	"github.com/meshwright/meshwright/operator/authority"
 )
 
 // Options of the operator, as flags give them.
@@ -68,11 +69,9 @@ func (o *Options) Validate() error {
 }
 
 // settle is how long kubelets take to bring a ConfigMap to files, at most.
-//
-// Source: kubernetes pkg/kubelet (syncFrequency of a minute, and as long again for its cache).
 func (o *Options) settle() time.Duration {
 	if o.Settle == 0 {
-		return 2 * time.Minute //nolint:mnd // two of the kubelet's rounds
+		return authority.Settle
 	}
 	return o.Settle
 }

@@ -23,6 +23,8 @@ type Problem struct {
 	Field string
 	// Why is what is wrong, without a subject; Remedy says what to do.
 	Why, Remedy string
+	// At is when time alone has mended it; zero for never.
+	At time.Time
 }
 
 func (p Problem) String() string { return p.Field + " " + p.Why + ": " + p.Remedy }
@@ -31,9 +33,9 @@ func (p Problem) String() string { return p.Field + " " + p.Why + ": " + p.Remed
 type Rules struct {
 	// Random is what the key of a leaf is made of that is issued to try.
 	Random io.Reader
-	// Now is the time, and Skew how far clocks of the mesh may be apart.
-	Now  time.Time
-	Skew time.Duration
+	// Now is the time, Use when something is first issued with the bundle, and Skew how far clocks of the mesh may be apart.
+	Now, Use time.Time
+	Skew     time.Duration
 	// TrustDomain of the mesh and Host of istiod, as its leaves name them.
 	TrustDomain, Host string
 	// LongestLeaf is the longest life of a leaf that istiod issues: what issues it lives longer.
@@ -50,7 +52,7 @@ func (b *Bundle) Check(r Rules) []Problem {
 		field := at(KeyRoots, i, len(b.Roots))
 		out = append(out, r.authority(field, c)...)
 		if c.CheckSignatureFrom(c) != nil {
-			out = append(out, Problem{field, "is not signed by itself", "give the root, and what it has signed in " + KeyChain})
+			out = append(out, Problem{Field: field, Why: "is not signed by itself", Remedy: "give the root, and what it has signed in " + KeyChain})
 		}
 		out = append(out, namesake(field, c, slices.Concat(b.Roots[:i], r.Trusted))...)
 	}
@@ -62,12 +64,12 @@ func (b *Bundle) Check(r Rules) []Problem {
 	}
 	if left := b.Signing.NotAfter.Sub(r.Now); left > 0 && left < r.LongestLeaf {
 		out = append(out, Problem{
-			KeySigningCertificate, fmt.Sprintf("expires in %s, and leaves live for %s", left.Round(time.Second), r.LongestLeaf),
-			"give one that lives longer",
+			Field: KeySigningCertificate, Why: fmt.Sprintf("expires in %s, and leaves live for %s", left.Round(time.Second), r.LongestLeaf),
+			Remedy: "give one that lives longer",
 		})
 	}
 	if !matches(b.Signer, b.Signing) {
-		out = append(out, Problem{KeySigningKey, "is not the key of " + KeySigningCertificate, "give the two that belong together"})
+		out = append(out, Problem{Field: KeySigningKey, Why: "is not the key of " + KeySigningCertificate, Remedy: "give the two that belong together"})
 	}
 	if len(out) > 0 {
 		return out // what follows would say the same in other words
@@ -85,7 +87,7 @@ func at(key string, i, n int) string {
 // authority says what is wrong with a certificate that others are to be issued with.
 func (r Rules) authority(field string, c *x509.Certificate) []Problem {
 	var out []Problem
-	problem := func(why, remedy string) { out = append(out, Problem{field, why, remedy}) }
+	problem := func(why, remedy string) { out = append(out, Problem{Field: field, Why: why, Remedy: remedy}) }
 	if !c.BasicConstraintsValid || !c.IsCA {
 		problem("is not the certificate of a CA (CA:FALSE)", "issue it with basicConstraints CA:TRUE")
 	}
@@ -95,8 +97,11 @@ func (r Rules) authority(field string, c *x509.Certificate) []Problem {
 	switch {
 	case c.NotAfter.Before(r.Now.Add(r.Skew)):
 		problem("expired at "+stamp(c.NotAfter), "issue it anew")
-	case c.NotBefore.After(r.Now.Add(-r.Skew)):
-		problem(fmt.Sprintf("is not valid before %s, and clocks may be %s apart", stamp(c.NotBefore), r.Skew), "wait, or issue it with an earlier notBefore; look at the clocks of your nodes")
+	case c.NotBefore.After(r.Use.Add(-r.Skew)):
+		out = append(out, Problem{
+			Field: field, Why: fmt.Sprintf("is not valid before %s, and clocks may be %s apart", stamp(c.NotBefore), r.Skew),
+			Remedy: "wait, or issue it with an earlier notBefore; look at the clocks of your nodes", At: c.NotBefore.Add(r.Skew),
+		})
 	}
 	if why := unverifiable(c); why != "" {
 		problem(why, "use ECDSA with P-256 or P-384, or RSA with 2048 bits or more, and SHA-256 or better")
@@ -136,7 +141,7 @@ func unverifiable(c *x509.Certificate) string {
 func namesake(field string, c *x509.Certificate, others []*x509.Certificate) []Problem {
 	for _, other := range others {
 		if string(other.RawSubject) == string(c.RawSubject) && string(other.RawSubjectPublicKeyInfo) != string(c.RawSubjectPublicKeyInfo) {
-			return []Problem{{field, "has the subject of another root with another key (" + c.Subject.String() + ")", "give each root a subject of its own"}}
+			return []Problem{{Field: field, Why: "has the subject of another root with another key (" + c.Subject.String() + ")", Remedy: "give each root a subject of its own"}}
 		}
 	}
 	return nil
@@ -158,7 +163,7 @@ func (b *Bundle) tryLeaf(r Rules) []Problem {
 		NotBefore: r.Now.Add(-time.Minute), NotAfter: r.Now.Add(r.LongestLeaf),
 	})
 	if err != nil {
-		return []Problem{{KeySigningKey, "can't sign: " + err.Error(), "give a key that can"}}
+		return []Problem{{Field: KeySigningKey, Why: "can't sign: " + err.Error(), Remedy: "give a key that can"}}
 	}
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	for _, c := range b.Roots {
@@ -183,13 +188,13 @@ func unverified(err error) Problem {
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.TooManyIntermediates:
-		return Problem{KeyChain, "is longer than a certificate in it allows (pathlen)", "issue the CA above with a greater path length, or shorten the chain"}
+		return Problem{Field: KeyChain, Why: "is longer than a certificate in it allows (pathlen)", Remedy: "issue the CA above with a greater path length, or shorten the chain"}
 	case errors.As(err, &invalid) && invalid.Reason == x509.CANotAuthorizedForThisName:
-		return Problem{KeySigningCertificate, "may not sign what istiod signs (" + invalid.Detail + ")", "issue it with name constraints that permit the trust domain and the host of istiod"}
+		return Problem{Field: KeySigningCertificate, Why: "may not sign what istiod signs (" + invalid.Detail + ")", Remedy: "issue it with name constraints that permit the trust domain and the host of istiod"}
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
-		return Problem{KeySigningCertificate, "may not sign for servers and clients", "issue it without extended key usages, or with serverAuth and clientAuth"}
+		return Problem{Field: KeySigningCertificate, Why: "may not sign for servers and clients", Remedy: "issue it without extended key usages, or with serverAuth and clientAuth"}
 	case errors.As(err, &unknown):
-		return Problem{KeyChain, "does not lead from " + KeySigningCertificate + " to a certificate of " + KeyRoots, "give the certificates between the two"}
+		return Problem{Field: KeyChain, Why: "does not lead from " + KeySigningCertificate + " to a certificate of " + KeyRoots, Remedy: "give the certificates between the two"}
 	}
-	return Problem{KeySigningCertificate, "issues leaves that don't verify (" + err.Error() + ")", "look at its extensions"}
+	return Problem{Field: KeySigningCertificate, Why: "issues leaves that don't verify (" + err.Error() + ")", Remedy: "look at its extensions"}
 }

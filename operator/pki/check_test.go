@@ -18,7 +18,7 @@ import (
 
 func rules() Rules {
 	return Rules{
-		Random: rand.Reader, Now: noon, Skew: 5 * time.Minute, TrustDomain: "cluster.local", Host: "istiod.istio-system.svc", LongestLeaf: 24 * time.Hour,
+		Random: rand.Reader, Now: noon, Use: noon, Skew: 5 * time.Minute, TrustDomain: "cluster.local", Host: "istiod.istio-system.svc", LongestLeaf: 24 * time.Hour,
 	}
 }
 
