@@ -13,13 +13,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	cav1alpha1 "istio.io/api/security/v1alpha1"
@@ -159,28 +157,7 @@ func known(ctx context.Context, address string, by Applicant) (*connection, erro
 	if err != nil {
 		return nil, err
 	}
-	once := make(chan net.Conn, 1)
-	once <- quiet{conn}
-	client, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), // the connection is TLS already
-		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
-			select {
-			case c := <-once:
-				return c, nil
-			default:
-				return nil, errClosed
-			}
-		}))
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	c := &connection{conn, client}
-	if err := c.ready(ctx); err != nil {
-		c.close()
-		return nil, err
-	}
-	return c, nil
+	return over(ctx, address, conn)
 }
 
 // issuingOf reads the answer: the leaf, the certificates of cert-chain.pem one by one, and last the whole of root-cert.pem. A self-signed istiod has

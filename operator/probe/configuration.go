@@ -96,10 +96,15 @@ func connect(ctx context.Context, address string) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	return over(ctx, address, tcp)
+}
+
+// over speaks gRPC over a connection that is there, with TLS or without, and owns it from then on.
+func over(ctx context.Context, address string, conn net.Conn) (*connection, error) {
 	once := make(chan net.Conn, 1)
-	once <- quiet{tcp}
+	once <- quiet{conn}
 	client, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // what there is of TLS is the connection's
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)),
 		// A dialler of our own also keeps proxies out, which the environment may name for the way out of the cluster.
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
@@ -111,10 +116,10 @@ func connect(ctx context.Context, address string) (*connection, error) {
 			}
 		}))
 	if err != nil {
-		_ = tcp.Close()
+		_ = conn.Close()
 		return nil, err
 	}
-	c := &connection{tcp, client}
+	c := &connection{conn, client}
 	if err := c.ready(ctx); err != nil {
 		c.close()
 		return nil, err
