@@ -219,8 +219,11 @@ func (s *scope) report(seen pki.Observation, d pki.Decision) {
 		status.Until = &metav1.Time{Time: d.Until.Truncate(time.Second)}
 	}
 	status.Summary = summary(status.Plan, d.Progress)
-	if seen.Proxies.Known {
+	switch {
+	case seen.Proxies.Known:
 		status.Proxies, status.Holdouts, status.Proven = countsOf(seen.Proxies)
+	case status.Progress.Phase != s.before.Status.Progress.Phase: // what was counted was counted for the one before
+		status.Proxies, status.Holdouts, status.Proven = nil, nil, ""
 	}
 	note := d.Note
 	if d.Overdue {

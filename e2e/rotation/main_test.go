@@ -211,10 +211,10 @@ func source(t *testing.T, name string, b *pki.Bundle) {
 	})
 }
 
-// tlsErrors are what the proxies of the mesh counted of handshakes that failed.
-func tlsErrors(t *testing.T) map[string]int {
+// tlsErrors are what the proxies of the mesh counted of handshakes that failed, and how many they counted in all.
+func tlsErrors(t *testing.T) (out map[string]int, handshakes int) {
 	t.Helper()
-	out := map[string]int{}
+	out = map[string]int{}
 	for _, namespace := range []string{pay.Namespace, ingress.Namespace} {
 		var pods corev1.PodList
 		if err := env.Client.List(t.Context(), &pods, client.InNamespace(namespace)); err != nil {
@@ -226,17 +226,22 @@ func tlsErrors(t *testing.T) map[string]int {
 				t.Fatal(err)
 			}
 			for line := range strings.SplitSeq(string(raw), "\n") {
-				if !strings.Contains(line, "ssl_fail_verify") && !strings.Contains(line, "ssl_connection_error") || strings.HasPrefix(line, "#") {
+				fields := strings.Fields(line)
+				if len(fields) < 2 || strings.HasPrefix(line, "#") || !strings.Contains(line, "ssl_") {
 					continue
 				}
-				fields := strings.Fields(line)
-				if n, err := strconv.Atoi(fields[len(fields)-1]); err == nil && n > 0 {
+				n, err := strconv.Atoi(fields[len(fields)-1])
+				switch {
+				case err != nil || n == 0:
+				case strings.Contains(line, "ssl_fail_verify"), strings.Contains(line, "ssl_connection_error"):
 					out[namespace+"/"+pod.Name] += n
+				case strings.Contains(line, "ssl_handshake"):
+					handshakes += n
 				}
 			}
 		}
 	}
-	return out
+	return out, handshakes
 }
 
 func show(errors map[string]int) string {
