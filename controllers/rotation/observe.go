@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/authority"
 	"github.com/meshwright/meshwright/operator/pki"
 	"github.com/meshwright/meshwright/operator/probe"
 	"github.com/meshwright/meshwright/operator/render"
@@ -81,11 +82,31 @@ func secretOf(s *scope, made *sides) pki.Secret {
 	case s.state.CACerts == nil, s.state.Written:
 	case len(s.state.Problems) > 0:
 		out.Foreign = s.state.By + ", and " + s.state.Problems[0].String()
-	case first && out.Issuer == pki.Fingerprint(plan.From.Issuer): // adopted as it is
+	case first && adopted(s, made):
 	default:
 		out.Foreign = s.state.By
 	}
 	return out
+}
+
+// adopted says whether cacerts holds what the first phase of a rotation begins from, whoever wrote that. What somebody wrote over what the phase has
+// written already is foreign, also where it is what was there before: they would do it again.
+func adopted(s *scope, made *sides) bool {
+	plan, p, there := s.rotation.Status.Plan, s.rotation.Status.Progress, s.state.CACerts
+	if s.state.Material.Issuer != pki.Fingerprint(plan.From.Issuer) || p.Everywhere != nil ||
+		!slices.Equal(s.state.Material.Roots, []pki.Fingerprint{pki.Fingerprint(plan.From.Root)}) {
+		return false
+	}
+	wanted := pki.Wanted(plan, p)
+	for ; wanted.Padding >= 0; wanted.Padding-- {
+		for _, tls := range []bool{false, true} {
+			data, err := wanted.Files(tls, made.from, made.to)
+			if err == nil && authority.Digest(data) == there.Annotations[v1alpha1.AnnotationWritten] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // proxyOf is what was seen of a proxy, as it is counted.

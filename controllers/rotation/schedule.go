@@ -89,6 +89,9 @@ func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 	}
 	state := r.Authority.Of(mesh)
 	situation, known := state.Situation(mesh, rotations, r.Clock.Now())
+	if !usable(mesh, state, situation.Now) {
+		return ctrl.Result{RequeueAfter: sourceAgain}, nil
+	}
 	if first(mesh, state, situation) {
 		return ctrl.Result{}, r.create(ctx, mesh, rotations, v1alpha1.ChangeSource, "the mesh gets its CA")
 	}
@@ -103,6 +106,22 @@ func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 		return ctrl.Result{}, nil
 	}
 	return ctrl.Result{RequeueAfter: min(lookAtTime, max(time.Second, due.At.Sub(situation.Now)))}, nil
+}
+
+// sourceAgain is how soon a source that can't be used is looked at again: some only have to wait until they are valid.
+const sourceAgain = time.Minute
+
+// usable says whether what the user gives can be changed to. Where it can't, CertificatesReady says why, and no rotation is made that would only say it
+// again.
+func usable(m *v1alpha1.MeshInstallation, state authority.State, now time.Time) bool {
+	if m.Spec.Certificates.CA.Type != v1alpha1.CASourceSecret || !state.Known {
+		return true
+	}
+	if state.Source == nil {
+		return false
+	}
+	b, problems := pki.ParseBundle(state.Source.Data)
+	return len(problems) == 0 && len(b.Check(authority.Rules(m, state.Present, b, now))) == 0
 }
 
 // first says whether a mesh that has no istiod yet is to get its CA before it has one. What was aborted before is not begun again.

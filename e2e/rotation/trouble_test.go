@@ -58,7 +58,7 @@ func TestTrouble(t *testing.T) {
 	const rotation = "default-by-hand"
 	stop(t, first)
 	err := env.Client.Create(t.Context(), &v1alpha1.MeshRotation{
-		ObjectMeta: metav1.ObjectMeta{Name: rotation}, Spec: v1alpha1.MeshRotationSpec{Mesh: "default", Change: v1alpha1.ChangeRoot},
+		ObjectMeta: metav1.ObjectMeta{Name: rotation}, Spec: v1alpha1.MeshRotationSpec{Mesh: "default", Change: v1alpha1.ChangeRoot, RotationVerbs: v1alpha1.RotationVerbs{Goal: v1alpha1.GoalComplete}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -193,7 +193,6 @@ func StepEnded(kind string, took time.Duration) {
 // Proxies sets the counts of the pods of a mesh.
 func Proxies(mesh, stable string, current, outdated int32, byRevision map[string]int32) {
 	proxies.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
-	caExpiry.DeletePartialMatch(prometheus.Labels{"mesh": mesh})
 	for revision, count := range byRevision {
 		if revision != stable {
 			proxies.WithLabelValues(mesh, revision, "outdated").Set(float64(count))
