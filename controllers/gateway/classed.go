@@ -23,6 +23,7 @@ import (
 	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/apply"
+	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/rollout"
 )
 
@@ -149,16 +150,9 @@ func (r *Classed) label(ctx context.Context, mesh *v1alpha1.MeshInstallation, ga
 
 // revisionOf is the revision that the Gateways of a namespace are to have.
 func (r *Classed) revisionOf(ctx context.Context, mesh *v1alpha1.MeshInstallation, name string) (string, error) {
-	active := mesh.Status.ActiveOperation
-	if active == nil || active.Kind != "MeshRollout" {
-		return mesh.Status.StableRevision, nil
-	}
-	o := &v1alpha1.MeshRollout{}
-	if err := r.Client.Get(ctx, client.ObjectKey{Name: active.Name}, o); err != nil {
-		return mesh.Status.StableRevision, client.IgnoreNotFound(err)
-	}
-	if o.UID != active.UID || o.Status.Progress.Outcome != "" {
-		return mesh.Status.StableRevision, nil
+	o, err := dataplane.ActiveRollout(ctx, r.Client, mesh)
+	if err != nil || o == nil || o.Status.Progress.Outcome != "" {
+		return mesh.Status.StableRevision, err
 	}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))

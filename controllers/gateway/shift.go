@@ -22,6 +22,7 @@ import (
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/metrics"
 	"github.com/meshwright/meshwright/operator/render"
 	"github.com/meshwright/meshwright/operator/rollout"
@@ -112,16 +113,9 @@ func appliedAt(o *unstructured.Unstructured) time.Time {
 // wants says which versions the gateway is to have: what the active rollout wants of it, else the stable one of its mesh.
 func (r *Reconciler) wants(ctx context.Context, s *scope) error {
 	s.want = rollout.Shift{New: s.mesh.Status.StableRevision, Weight: 100, Wanted: true, Final: true}
-	active := s.mesh.Status.ActiveOperation
-	if active == nil || active.Kind != "MeshRollout" {
-		return nil
-	}
-	o := &v1alpha1.MeshRollout{}
-	if err := r.Client.Get(ctx, client.ObjectKey{Name: active.Name}, o); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	if o.UID != active.UID || o.Status.Progress.Outcome != "" {
-		return nil
+	o, err := dataplane.ActiveRollout(ctx, r.Client, s.mesh)
+	if err != nil || o == nil || o.Status.Progress.Outcome != "" {
+		return err
 	}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))

@@ -195,16 +195,17 @@ func (s *scope) pointed(string) bool {
 // pointsTo is the revision that the default revision or a tag belongs to now: the stable one, unless the active rollout promotes,
 // or moves the tag with its wave.
 func (s *scope) pointsTo(name string) *v1alpha1.MeshRevision {
-	if s.active == nil || s.active.Status.Progress.Outcome != "" {
+	course := s.course()
+	if course == nil || course.Status.Progress.Outcome != "" {
 		return s.revision
 	}
-	plan, p := &s.active.Spec.Plan, s.active.Status.Progress
+	plan, p := &course.Spec.Plan, course.Status.Progress
 	for _, w := range plan.Waves {
 		if w.Tag == name && plan.Enrollment == v1alpha1.EnrollmentTag {
 			return s.find(rollout.RevisionOf(plan, p, w.Name))
 		}
 	}
-	if s.active.Status.Act != v1alpha1.ActPromote {
+	if course.Status.Act != v1alpha1.ActPromote {
 		return s.revision
 	}
 	if rollout.Promoted(plan, p) {

@@ -55,8 +55,16 @@ func (r *Reconciler) gatherRotations(ctx context.Context, s *scope) error {
 	s.granted = nil
 	switch {
 	case turn != nil && (active == nil || active.Kind == rotationKind || turn.Status.Plan.Kind == v1alpha1.RotationRevoke || yields(s.active)):
-		s.granted, s.active = turn, nil
+		if s.active != nil {
+			s.preempted, s.active = s.active, nil
+		}
+		s.granted = turn
 		s.mesh.Status.ActiveOperation = &v1alpha1.ActiveOperation{Kind: rotationKind, Name: turn.Name, UID: turn.UID}
+		if s.preempted != nil {
+			s.mesh.Status.ActiveOperation.Preempted = s.preempted.Name
+		}
+	case active != nil && active.Kind == rotationKind && s.preempted != nil:
+		s.grant(s.preempted) // it goes on where it stood
 	case active != nil && active.Kind == rotationKind:
 		s.mesh.Status.ActiveOperation = nil // it has ended, or was deleted
 	}
@@ -137,6 +145,9 @@ func (s *scope) judgeAuthority(state authority.State, due pki.Dues, now time.Tim
 	case due.Refused != "":
 		return bad(v1alpha1.ReasonTargetFailed, due.Refused)
 	case state.Present == nil:
+		if s.rotating == nil && len(s.rotations) > 0 {
+			return bad(v1alpha1.ReasonTargetFailed, "there is no CA yet, and the MeshRotation that was to make it was taken back: create another with change Source")
+		}
 		return bad(v1alpha1.ReasonProgressing, "there is no CA yet")
 	}
 	return s.judgeExpiry(state.Present, due, now)

@@ -138,6 +138,8 @@ type scope struct {
 	// rollouts of the mesh, the oldest first; active is the one that may act, nil for none.
 	rollouts []v1alpha1.MeshRollout
 	active   *v1alpha1.MeshRollout
+	// preempted is the rollout that stands still while a rotation is active; nil for none.
+	preempted *v1alpha1.MeshRollout
 	// rotations of the mesh's CA; rotating is the one under way that was created first, and granted the one that may act; nil for none.
 	rotations         []v1alpha1.MeshRotation
 	rotating, granted *v1alpha1.MeshRotation

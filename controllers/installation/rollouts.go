@@ -41,6 +41,8 @@ func (r *Reconciler) gatherRollouts(ctx context.Context, s *scope) error {
 		switch {
 		case active != nil && active.Kind == dataplane.RolloutKind && active.UID == o.UID:
 			s.active = o
+		case active != nil && active.Preempted == o.Name && o.Status.Progress.Outcome == "":
+			s.preempted = o
 		case active == nil && s.active == nil && o.Status.Progress.Outcome == "":
 			s.grant(o)
 		}
@@ -58,6 +60,14 @@ func ordinal(o *v1alpha1.MeshRollout) int {
 		return 0
 	}
 	return n
+}
+
+// course is the rollout whose course the mesh is on: the active one, or one that stands still where it is.
+func (s *scope) course() *v1alpha1.MeshRollout {
+	if s.active != nil {
+		return s.active
+	}
+	return s.preempted
 }
 
 func (s *scope) grant(o *v1alpha1.MeshRollout) {
@@ -240,8 +250,8 @@ func (s *scope) injections() map[string]string {
 // the istiod that reads them. They are never taken back.
 func (r *Reconciler) newest(ctx context.Context, s *scope, request render.Request) (render.Request, error) {
 	versions := []string{request.Bundle.Version()}
-	if s.active != nil {
-		versions = []string{s.active.Spec.Plan.To.Version, s.active.Spec.Plan.From.Version}
+	if o := s.course(); o != nil {
+		versions = []string{o.Spec.Plan.To.Version, o.Spec.Plan.From.Version}
 	} else if s.revision != nil {
 		versions = []string{s.revision.Spec.Version}
 	}

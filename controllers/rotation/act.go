@@ -38,15 +38,15 @@ func (r *Reconciler) live(ctx context.Context, s *scope) error {
 		return err
 	}
 	granted, _ := grantedTo(s.rotation, &mesh)
-	if !granted || mesh.Spec.Paused || now.Spec.Paused || now.UID != s.rotation.UID || now.Spec.Goal != s.rotation.Spec.Goal ||
+	if !granted || mesh.DeletionTimestamp != nil || mesh.Spec.Paused || now.Spec.Paused || now.UID != s.rotation.UID || now.Spec.Goal != s.rotation.Spec.Goal ||
 		!apiequality.Semantic.DeepEqual(now.Status.Progress, s.rotation.Status.Progress) {
 		return errLate
 	}
 	return nil
 }
 
-// write makes cacerts what the phase wants. It is refused when the Secret is not the one on which that was decided.
-func (r *Reconciler) write(ctx context.Context, s *scope, made *sides, d pki.Decision) error {
+// write makes cacerts what the phase wants; nil: it is taken away. It is refused when the Secret is not the one on which that was decided.
+func (r *Reconciler) write(ctx context.Context, s *scope, made *sides, data map[string][]byte) error {
 	if err := r.live(ctx, s); err != nil {
 		return err
 	}
@@ -61,12 +61,8 @@ func (r *Reconciler) write(ctx context.Context, s *scope, made *sides, d pki.Dec
 	if missing != (known == nil) || known != nil && (there.UID != known.UID || there.ResourceVersion != known.ResourceVersion) {
 		return errLate
 	}
-	if d.Material.None {
+	if data == nil {
 		return r.handOver(ctx, s, made, &there)
-	}
-	data, err := d.Material.Files(pki.TLSLayout(there.Data), made.from, made.to)
-	if err != nil {
-		return err
 	}
 	next := there.DeepCopy()
 	next.Namespace, next.Name, next.Data = key.Namespace, key.Name, data

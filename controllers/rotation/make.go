@@ -113,6 +113,9 @@ func (s *scope) given() (*pki.Bundle, error) {
 	if problems := b.Check(authority.Rules(s.mesh, s.state.Present, b, s.now)); len(problems) > 0 {
 		return nil, wrong("the Secret "+name, problems)
 	}
+	if len(b.Roots) > 1 {
+		return nil, refuse(v1alpha1.ReasonInvalidCA, fmt.Sprintf("the Secret %s: root-cert.pem holds %d roots: give the one that the chain leads to", name, len(b.Roots)))
+	}
 	b.Anchors = nil // it comes before the root that is there: every byte of it is written anew
 	return b.Own(), nil
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -41,8 +42,8 @@ func (r *Reconciler) observe(s *scope, made *sides) pki.Observation {
 	o, p := s.rotation, s.rotation.Status.Progress
 	out := pki.Observation{Paused: s.mesh.Spec.Paused, Secret: secretOf(s, made)}
 	out.Granted, out.Waits = grantedTo(o, s.mesh)
-	still := !out.Granted || out.Paused || o.Spec.Paused || !out.Secret.Known || out.Secret.Foreign != "" || p.Phase == "" ||
-		!out.Secret.Equal(pki.Wanted(o.Status.Plan, p))
+	still := !out.Granted || out.Paused || o.Spec.Paused || !out.Secret.Known || out.Secret.Foreign != "" ||
+		p.Phase != "" && !out.Secret.Equal(pki.Wanted(o.Status.Plan, p))
 	if still {
 		r.Witness.Forget(o.UID)
 		return out
@@ -67,47 +68,48 @@ func counts(phase v1alpha1.RotationPhase) bool {
 	return phase == v1alpha1.PhaseTrust || phase == v1alpha1.PhaseDrain || phase == v1alpha1.PhaseDrop
 }
 
-// secretOf is what cacerts holds, and whether somebody else has changed it.
+// nothing stands for a Secret that is not there, where others have a digest.
+const nothing = "none"
+
+// digestOf is a digest of what cacerts holds.
+func digestOf(s *scope) string {
+	if s.state.CACerts == nil {
+		return nothing
+	}
+	return authority.Digest(s.state.CACerts.Data)
+}
+
+// secretOf is what cacerts holds, and whether somebody else has changed it: it holds neither what this rotation last saw there, nor what it has written or
+// was about to write.
 func secretOf(s *scope, made *sides) pki.Secret {
+	p := s.rotation.Status.Progress
 	if !s.state.Known {
 		return pki.Secret{}
 	}
 	out := pki.Secret{Known: true, Material: s.state.Material.Beyond(made.from, made.to)}
-	plan, p := s.rotation.Status.Plan, s.rotation.Status.Progress
-	first := !p.Back && (p.Phase == "" || p.Phase == plan.Phases[0])
-	wanted := p.Phase != "" && pki.Wanted(plan, p).None
+	there := digestOf(s)
 	switch {
-	case s.state.CACerts == nil && !wanted && (!first || plan.Phases[0] != v1alpha1.PhasePlugIn):
+	case there == p.Holds, there == p.Gets:
+	case s.state.CACerts == nil:
 		out.Foreign = "somebody who removed it"
-	case s.state.CACerts == nil, s.state.Written:
 	case len(s.state.Problems) > 0:
 		out.Foreign = s.state.By + ", and " + s.state.Problems[0].String()
-	case first && adopted(s, made):
 	default:
 		out.Foreign = s.state.By
 	}
 	return out
 }
 
-// adopted says whether cacerts holds what the first phase of a rotation begins from, whoever wrote that. What somebody wrote over what the phase has
-// written already is foreign, also where it is what was there before: they would do it again.
-func adopted(s *scope, made *sides) bool {
-	plan, p, there := s.rotation.Status.Plan, s.rotation.Status.Progress, s.state.CACerts
-	if s.state.Material.Issuer != pki.Fingerprint(plan.From.Issuer) || p.Everywhere != nil ||
-		!slices.Equal(s.state.Material.Roots, []pki.Fingerprint{pki.Fingerprint(plan.From.Root)}) {
-		return false
+// seeWritten notes that what was to be written is there. From then on what was there before is somebody else's, too.
+func seeWritten(s *scope) {
+	p := &s.rotation.Status.Progress
+	if p.Gets != "" && s.state.Known && digestOf(s) == p.Gets {
+		p.Holds, p.Gets = p.Gets, ""
 	}
-	wanted := pki.Wanted(plan, p)
-	for ; wanted.Padding >= 0; wanted.Padding-- {
-		for _, tls := range []bool{false, true} {
-			data, err := wanted.Files(tls, made.from, made.to)
-			if err == nil && authority.Digest(data) == there.Annotations[v1alpha1.AnnotationWritten] {
-				return false
-			}
-		}
-	}
-	return true
 }
+
+// issuedLater is how much later than now a leaf may seem to have been issued: times are whole seconds.
+const issuedLater = 2 * time.Second
 
 // proxyOf is what was seen of a proxy, as it is counted.
 func proxyOf(f probe.Finding, plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) pki.Proxy {
@@ -115,6 +117,8 @@ func proxyOf(f probe.Finding, plan *v1alpha1.RotationPlan, p v1alpha1.RotationPr
 	switch {
 	case f.Err != nil:
 		out.Why = f.Err.Error()
+	case !f.Handshook && f.Seen.Issued.After(f.At.Add(issuedLater)):
+		out.Why = "its leaf lives longer than its environment says (SECRET_TTL): when it was issued can't be told; restart it, or waive it"
 	case !f.Handshook:
 		pki.ByAge(&out, plan, p, f.Seen.Issued)
 	}

@@ -36,9 +36,6 @@ func (w *Witness) places(ctx context.Context, q question, wanted pki.Material) p
 			}
 		}
 	}
-	if wanted.None { // istiod's own root is the same as that which was plugged in
-		return pki.Places{Known: true}
-	}
 	var maps corev1.ConfigMapList
 	if err := w.Live.List(ctx, &maps, client.MatchingFields{"metadata.name": rootConfigMap}); err != nil {
 		return out
@@ -84,7 +81,7 @@ func bundlesOf(o *unstructured.Unstructured) (out [][]byte) {
 // foreign says whether a bundle has neither root of a plan: it is of another mesh, with namespaces of its own.
 func foreign(raw []byte, plan *v1alpha1.RotationPlan) bool {
 	certificates, err := pki.ParseCertificates(raw)
-	return err == nil && !slices.ContainsFunc(certificates, func(c *x509.Certificate) bool {
+	return err == nil && len(certificates) > 0 && !slices.ContainsFunc(certificates, func(c *x509.Certificate) bool {
 		f := string(pki.FingerprintOf(c))
 		return f == plan.From.Root || f == plan.To.Root
 	})

@@ -6,6 +6,7 @@ package rotation
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,6 +52,10 @@ func wrong(of string, problems []pki.Problem) error {
 // prepare makes what the rotation leads to, keeps it, and plans. Nothing of the mesh changes.
 func (r *Reconciler) prepare(ctx context.Context, s *scope) (ctrl.Result, error) {
 	o := s.rotation
+	if s.overtaken() {
+		o.Status.Progress.Outcome, o.Status.Request = v1alpha1.OutcomeAborted, ""
+		return r.hold(ctx, s, v1alpha1.ReasonAborted, "a revocation goes first; nothing has changed", false, 0)
+	}
 	if o.Spec.Goal != v1alpha1.GoalComplete {
 		o.Status.Progress.Outcome, o.Status.Request = v1alpha1.OutcomeAborted, ""
 		return r.hold(ctx, s, v1alpha1.ReasonAborted, "nothing has changed", false, 0)
@@ -59,7 +64,7 @@ func (r *Reconciler) prepare(ctx context.Context, s *scope) (ctrl.Result, error)
 	var why *waiting
 	switch {
 	case errors.Is(err, errOverruled):
-		o.Status.Progress.Outcome, o.Status.Request = v1alpha1.OutcomeAborted, ""
+		o.Status.Progress.Outcome, o.Status.Request, o.Status.Asked = v1alpha1.OutcomeAborted, "", "" // nobody has taken it back
 		return r.hold(ctx, s, v1alpha1.ReasonAborted, err.Error(), false, 0)
 	case errors.As(err, &why):
 		return r.hold(ctx, s, why.reason, why.note, why.stalled, why.again)
@@ -76,7 +81,8 @@ func (r *Reconciler) prepare(ctx context.Context, s *scope) (ctrl.Result, error)
 // plan fills in status.plan, or says by a *waiting why that is not possible yet.
 func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	o := s.rotation
-	if o.Status.Asked != "" && s.state.Known && o.Status.Asked != s.asks() {
+	lost := s.mesh.Spec.Certificates.CA.Type == v1alpha1.CASourceSecret && s.state.Source == nil
+	if o.Status.Asked != "" && s.state.Known && !lost && o.Status.Asked != s.asks() {
 		return errOverruled
 	}
 	if err := s.ready(); err != nil {
@@ -93,13 +99,10 @@ func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
-	if kept != nil && !ownedBy(kept, o.UID) {
+	if kept != nil && kept.Labels[keptLabel] != o.Name {
 		return refuse(v1alpha1.ReasonNameTaken, fmt.Sprintf("the Secret %s/%s belongs to somebody else: give the MeshRotation another name", r.Namespace, kept.Name))
 	}
 	if kept == nil {
-		if why, err := r.incapable(ctx, s.mesh); err != nil || why != "" && o.Spec.Change != v1alpha1.ChangeIntermediate {
-			return cmp.Or(err, refuse(v1alpha1.ReasonNotCapable, why))
-		}
 		if kept, err = r.make(ctx, s); err != nil {
 			return err
 		}
@@ -120,11 +123,14 @@ func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	if err := s.check(from, to); err != nil {
 		return err
 	}
+	if why, err := r.incapable(ctx, s.mesh); err != nil || why != "" && s.kindOf(from, to, false) != v1alpha1.RotationIntermediate {
+		return cmp.Or(err, refuse(v1alpha1.ReasonNotCapable, why))
+	}
 	longest, err := r.Witness.longestLeaf(ctx, s.mesh)
 	if err != nil {
 		return err
 	}
-	o.Status.Plan = s.planOf(from, to)
+	o.Status.Plan, o.Status.Progress.Holds = s.planOf(from, to), digestOf(s)
 	o.Status.Plan.LeafSeconds, o.Status.Plan.SettleSeconds = max(o.Status.Plan.LeafSeconds, longest), r.SettleSeconds
 	return nil
 }
@@ -132,8 +138,9 @@ func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 // ready says why what is there can't be changed.
 func (s *scope) ready() error {
 	for i := range s.others {
-		if other := &s.others[i]; other.Status.Progress.Outcome == "" && authority.Before(other, s.rotation) {
-			return later(v1alpha1.ReasonNotGranted, "MeshRotation "+other.Name+" is under way, and ends first")
+		other := &s.others[i]
+		if other.Status.Progress.Outcome == "" && (other.Status.Plan != nil || authority.Before(other, s.rotation)) {
+			return later(v1alpha1.ReasonNotGranted, "MeshRotation "+other.Name+" is under way, and ends first: let it, or set its spec.goal to RollBack or Abort")
 		}
 	}
 	switch {
@@ -190,10 +197,17 @@ func (s *scope) check(from, to *pki.Bundle) error {
 	switch {
 	case same && s.state.Present != nil:
 		return refuse(v1alpha1.ReasonInvalidCA, "the source holds what is in use already: put another one there, and create another MeshRotation")
+	case !sameRoot && sameKey(from.RootOf(), to.RootOf()):
+		return refuse(v1alpha1.ReasonInvalidCA, "root-cert.pem is the present root issued anew, with its key and subject: proxies can't show which of the two they trust: give a root with a key of its own")
 	case sameRoot && s.state.Present != nil && (change == v1alpha1.ChangeRoot || change == v1alpha1.ChangeRevoke):
 		return refuse(v1alpha1.ReasonInvalidCA, "the source holds the present root still: put another root there, and create another MeshRotation")
 	}
 	return nil
+}
+
+// sameKey says whether two roots have one subject and one key.
+func sameKey(a, b *x509.Certificate) bool {
+	return string(a.RawSubject) == string(b.RawSubject) && string(a.RawSubjectPublicKeyInfo) == string(b.RawSubjectPublicKeyInfo)
 }
 
 // planOf is the plan that leads from one CA to another.
@@ -206,7 +220,7 @@ func (s *scope) planOf(from, to *pki.Bundle) *v1alpha1.RotationPlan {
 	}
 	out.Phases = pki.PhasesOf(out.Kind, self)
 	if s.state.Present == nil { // there is no istiod yet: it finds the CA when it starts
-		out.Phases = []v1alpha1.RotationPhase{v1alpha1.PhasePlugIn}
+		out.Phases, out.Windows, out.Approve = []v1alpha1.RotationPhase{v1alpha1.PhasePlugIn}, nil, nil
 	}
 	if out.Kind == v1alpha1.RotationIntermediate && len(out.Windows) > 0 && !s.timely(from) {
 		out.Windows = nil

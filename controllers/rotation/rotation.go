@@ -8,6 +8,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -71,7 +72,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// underWay maps whatever changed to the rotations that have not ended.
+// underWay maps whatever changed to the rotations that have not ended, and to those that are being deleted.
 func (r *Reconciler) underWay(ctx context.Context, _ client.Object) []reconcile.Request {
 	var all v1alpha1.MeshRotationList
 	if err := r.Client.List(ctx, &all); err != nil {
@@ -79,7 +80,7 @@ func (r *Reconciler) underWay(ctx context.Context, _ client.Object) []reconcile.
 	}
 	var out []reconcile.Request
 	for i := range all.Items {
-		if all.Items[i].Status.Progress.Outcome == "" {
+		if all.Items[i].Status.Progress.Outcome == "" || all.Items[i].DeletionTimestamp != nil {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
 		}
 	}
@@ -103,7 +104,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		metrics.ForgetRotation(req.Name)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if o.DeletionTimestamp != nil || o.Status.Progress.Outcome != "" {
+	if o.DeletionTimestamp == nil && o.Status.Progress.Outcome != "" {
 		r.forget(o)
 		return ctrl.Result{}, nil
 	}
@@ -111,9 +112,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: o.Spec.Mesh}, s.mesh); client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, err
 	}
+	if o.DeletionTimestamp != nil {
+		return r.remove(ctx, s)
+	}
 	if s.mesh.UID == "" || s.mesh.DeletionTimestamp != nil {
-		r.Witness.Forget(o.UID)
-		return r.hold(ctx, s, v1alpha1.ReasonMeshNotFound, "there is no MeshInstallation "+o.Spec.Mesh+": create the MeshRotation for one that there is", true, 0)
+		o.Status.Progress.Outcome = v1alpha1.OutcomeAborted
+		return r.hold(ctx, s, v1alpha1.ReasonMeshNotFound, "there is no MeshInstallation "+o.Spec.Mesh+", or it is being deleted: the Secret cacerts stays as it is", false, 0)
 	}
 	var all v1alpha1.MeshRotationList
 	if err := r.Client.List(ctx, &all); err != nil {
@@ -142,9 +146,20 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 	if err != nil {
 		return r.hold(ctx, s, v1alpha1.ReasonUnknown, err.Error(), true, lookAgain)
 	}
+	if s.overtaken() {
+		s.rotation.Status.Progress.Outcome = v1alpha1.OutcomeAborted
+		return r.hold(ctx, s, v1alpha1.ReasonAborted, "a revocation goes first; nothing has changed", false, 0)
+	}
+	seeWritten(s)
 	seen := r.observe(s, made)
 	d := pki.Decide(plan, s.rotation.Spec.RotationVerbs, s.rotation.Status.Progress, seen, s.now)
 	s.report(seen, d)
+	var data map[string][]byte
+	if d.Act == pki.ActWrite {
+		if data, err = s.intend(made, d); err != nil {
+			return r.hold(ctx, s, v1alpha1.ReasonUnknown, err.Error(), true, lookAgain)
+		}
+	}
 	metrics.Rotation(s.rotation.Name, s.mesh.Name, string(d.Progress.Phase), d.Reason, seen.Proxies.Total, seen.Proxies.Holding)
 	if quiet := onlyCounts(s.before, s.rotation, s.now); quiet > 0 {
 		return ctrl.Result{RequeueAfter: shorter(untilOf(d, s.now), quiet)}, nil
@@ -155,14 +170,41 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 	r.tell(s, d)
 	switch d.Act {
 	case pki.ActWrite:
-		err = r.write(ctx, s, made, d)
+		err = r.write(ctx, s, made, data)
 	case pki.ActRestart:
 		err = r.restart(ctx, s, d)
 	case pki.ActDone:
 		r.forget(s.rotation)
 	case pki.ActWait, pki.ActAwaitApproval, pki.ActHalt:
 	}
+	if errors.Is(err, errLate) {
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	}
 	return ctrl.Result{RequeueAfter: untilOf(d, s.now)}, err
+}
+
+// overtaken says whether a revocation waits for this rotation, of which nothing has happened yet.
+func (s *scope) overtaken() bool {
+	return s.rotation.Status.Progress.Phase == "" && s.rotation.Spec.Change != v1alpha1.ChangeRevoke &&
+		slices.ContainsFunc(s.others, func(o v1alpha1.MeshRotation) bool {
+			return o.Spec.Change == v1alpha1.ChangeRevoke && o.Status.Progress.Outcome == ""
+		})
+}
+
+// intend makes what is to be written, and notes it before it is.
+func (s *scope) intend(made *sides, d pki.Decision) (map[string][]byte, error) {
+	p := &s.rotation.Status.Progress
+	if d.Material.None {
+		p.Gets = nothing
+		return nil, nil
+	}
+	tls := s.state.CACerts != nil && pki.TLSLayout(s.state.CACerts.Data)
+	data, err := d.Material.Files(tls, made.from, made.to)
+	if err != nil {
+		return nil, err
+	}
+	p.Gets = authority.Digest(data)
+	return data, nil
 }
 
 // lookAgain is how soon what no event tells of is looked at again.

@@ -102,7 +102,7 @@ func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 	if due.Change != "" {
 		return ctrl.Result{}, r.create(ctx, mesh, rotations, due.Change, due.Why)
 	}
-	if due.At.IsZero() {
+	if due.At.IsZero() || due.Refused != "" {
 		return ctrl.Result{}, nil
 	}
 	return ctrl.Result{RequeueAfter: min(lookAtTime, max(time.Second, due.At.Sub(situation.Now)))}, nil

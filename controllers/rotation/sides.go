@@ -13,7 +13,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/pki"
@@ -36,14 +38,12 @@ func keptName(rotation string) string { return "meshwright-ca-" + rotation }
 // Keys of that Secret: both sides as cacerts holds them, under prefixes, the key of a root that Meshwright made, and, while a signature is
 // awaited, the key that it is for and the request.
 const (
-	prefixFrom    = "from."
-	prefixTo      = "to."
-	keyRoot       = "root-key.pem"
-	keyPending    = "pending-key.pem"
-	keyOfRequest  = "request.pem"
-	keptLabel     = "meshwright.io/rotation"
-	kindRotation  = "MeshRotation"
-	ownSecretType = corev1.SecretTypeOpaque
+	prefixFrom   = "from."
+	prefixTo     = "to."
+	keyRoot      = "root-key.pem"
+	keyPending   = "pending-key.pem"
+	keyOfRequest = "request.pem"
+	keptLabel    = "meshwright.io/rotation"
 )
 
 // kept reads what a rotation keeps; nil for nothing.
@@ -56,17 +56,19 @@ func (r *Reconciler) kept(ctx context.Context, rotation string) (*corev1.Secret,
 	return secret, err
 }
 
-// keep creates what a rotation keeps, before anything else of it happens. It goes with the MeshRotation.
+// keep creates what a rotation keeps, before anything else of it happens. It goes with the MeshRotation, which is held for it: an owner reference would
+// take the key of a root away when somebody restores the two from a backup, or deletes one by mistake.
 func (r *Reconciler) keep(ctx context.Context, o *v1alpha1.MeshRotation, data map[string][]byte) (*corev1.Secret, error) {
+	if !controllerutil.ContainsFinalizer(o, v1alpha1.Finalizer) {
+		before := o.DeepCopy()
+		controllerutil.AddFinalizer(o, v1alpha1.Finalizer)
+		if err := r.Client.Patch(ctx, o, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+			return nil, err
+		}
+	}
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: r.Namespace, Name: keptName(o.Name),
-			Labels: map[string]string{keptLabel: o.Name},
-			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: v1alpha1.GroupVersion.String(), Kind: kindRotation, Name: o.Name, UID: o.UID,
-			}},
-		},
-		Type: ownSecretType, Data: data,
+		ObjectMeta: metav1.ObjectMeta{Namespace: r.Namespace, Name: keptName(o.Name), Labels: map[string]string{keptLabel: o.Name}},
+		Type:       corev1.SecretTypeOpaque, Data: data,
 	}
 	err := r.Client.Create(ctx, secret, client.FieldOwner(v1alpha1.ManagerRotation))
 	if apierrors.IsAlreadyExists(err) { // the answer to an earlier try was lost, or its owner is about to be collected
@@ -102,7 +104,7 @@ func (r *Reconciler) sidesOf(ctx context.Context, o *v1alpha1.MeshRotation) (*si
 	if err != nil {
 		return nil, err
 	}
-	if kept == nil || !ownedBy(kept, o.UID) {
+	if kept == nil {
 		return nil, fmt.Errorf("the Secret %s/%s with both CAs is gone: put it back from a backup; without it this rotation can't go on", r.Namespace, keptName(o.Name))
 	}
 	from, fromWrong := pki.ParseBundle(pki.Unprefixed(prefixFrom, kept.Data))
@@ -120,13 +122,37 @@ func (r *Reconciler) sidesOf(ctx context.Context, o *v1alpha1.MeshRotation) (*si
 	return made, nil
 }
 
-func ownedBy(secret *corev1.Secret, uid types.UID) bool {
-	for _, ref := range secret.OwnerReferences {
-		if ref.UID == uid {
-			return true
+// remove lets a MeshRotation go that is being deleted, and what it keeps. It is held while the mesh has the CA that it made: the key of the root is in
+// no other place.
+func (r *Reconciler) remove(ctx context.Context, s *scope) (ctrl.Result, error) {
+	o := s.rotation
+	r.forget(o)
+	if !controllerutil.ContainsFinalizer(o, v1alpha1.Finalizer) {
+		return ctrl.Result{}, nil
+	}
+	if s.mesh.UID != "" && s.mesh.DeletionTimestamp == nil {
+		state := r.Authority.Of(s.mesh)
+		switch plan := o.Status.Plan; {
+		case !state.Known:
+			return ctrl.Result{RequeueAfter: lookAgain}, nil
+		case plan != nil && o.Status.Progress.Outcome == "" && o.Status.Progress.Phase != "":
+			return r.hold(ctx, s, v1alpha1.ReasonInUse, "it is deleted when it has ended: set spec.goal to RollBack, or spec.paused to false", true, lookAgain)
+		case plan != nil && o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted && state.Present != nil && plan.To.Issuer == string(state.Present.Issuer()):
+			return ctrl.Result{}, nil // it goes when the next one has ended
 		}
 	}
-	return false
+	kept, err := r.kept(ctx, o.Name)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if kept != nil && kept.Labels[keptLabel] == o.Name {
+		if err := r.Client.Delete(ctx, kept, client.Preconditions{UID: &kept.UID}); client.IgnoreNotFound(err) != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	before := o.DeepCopy()
+	controllerutil.RemoveFinalizer(o, v1alpha1.Finalizer)
+	return ctrl.Result{}, client.IgnoreNotFound(r.Client.Patch(ctx, o, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
 }
 
 // errNoRootKey says that another intermediate under the same root can't be made here.

@@ -13,6 +13,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -108,5 +109,8 @@ func requestFor(key client.ObjectKey, s *scope, asked []byte) *unstructured.Unst
 	out.SetNamespace(key.Namespace)
 	out.SetName(key.Name)
 	out.SetLabels(map[string]string{v1alpha1.LabelMesh: s.mesh.Name})
+	out.SetOwnerReferences([]metav1.OwnerReference{{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: "MeshRotation", Name: s.rotation.Name, UID: s.rotation.UID,
+	}})
 	return out
 }

@@ -69,7 +69,11 @@ type question struct {
 // about tells questions apart: what was answered in one phase says nothing in the next.
 func (q question) about() string {
 	p := q.rotation.Status.Progress
-	return fmt.Sprintf("%s/%t/%d", p.Phase, p.Back, p.Signs)
+	since := int64(0)
+	if p.Everywhere != nil {
+		since = p.Everywhere.Unix()
+	}
+	return fmt.Sprintf("%s/%t/%d/%d", p.Phase, p.Back, p.Signs, since)
 }
 
 // answers are what was seen.
@@ -99,11 +103,11 @@ type inquiry struct {
 // How often is asked, and how old an answer may be.
 const (
 	askEvery = 2 * time.Second
-	fresh    = 30 * time.Second
+	fresh    = time.Minute
 	// After a while of asking, what is waited for is a person or an expiry.
 	patient, askSlowly = 3 * time.Minute, 10 * time.Second
-	// perQuestion bounds one round of probes.
-	perQuestion = 2 * time.Minute
+	// perQuestion bounds one round of probes, perSurvey that of proxies: those that were not asked in it are not known, and are asked first in the next.
+	perQuestion, perSurvey = 40 * time.Second, 15 * time.Second
 	// credentialLife is how long the operator's own leaves live.
 	credentialLife = time.Hour
 )
@@ -206,14 +210,17 @@ func (w *Witness) answer(ctx context.Context, c *inquiry) (out answers) {
 	defer cancel()
 	q := c.question
 	plan, p := q.rotation.Status.Plan, q.rotation.Status.Progress
-	var err error
-	if out.istiods, err = w.istiods(ctx, q); err != nil {
+	pods, err := istiodPods(ctx, w.Owned, q.mesh)
+	if err != nil {
+		return answers{}
+	}
+	if out.istiods, err = w.istiods(ctx, q, pods); err != nil {
 		return answers{}
 	}
 	out.known = true
 	out.places = w.places(ctx, q, pki.Wanted(plan, p))
-	if !counts(p.Phase) || !w.Index.Synced() {
-		return out
+	if !counts(p.Phase) || !w.Index.Synced() || p.Everywhere == nil {
+		return out // a proxy has nothing to show before every istiod has
 	}
 	if err := w.renew(c); err != nil {
 		return out // the sides were checked: their keys sign
@@ -223,17 +230,17 @@ func (w *Witness) answer(ctx context.Context, c *inquiry) (out answers) {
 		return out
 	}
 	// Proxies that are being deleted have an address until they are gone, and may not answer any more.
-	out.proxies = c.survey.Round(ctx, c.about, targets, c.credentials, settled(plan, p))
-	out.counted = ctx.Err() == nil
+	bounded, end := context.WithTimeout(ctx, perSurvey)
+	defer end()
+	out.proxies, out.counted = c.survey.Round(bounded, c.about, targets, c.credentials, settled(plan, p)), true
+	if p.Phase == v1alpha1.PhaseTrust {
+		out.proxies = append(out.proxies, w.elsewhere(ctx, q, pods, len(targets))...)
+	}
 	return out
 }
 
 // istiods asks each replica for what it signs with.
-func (w *Witness) istiods(ctx context.Context, q question) ([]pki.Istiod, error) {
-	pods, err := istiodPods(ctx, w.Owned, q.mesh)
-	if err != nil {
-		return nil, err
-	}
+func (w *Witness) istiods(ctx context.Context, q question, pods []corev1.Pod) ([]pki.Istiod, error) {
 	token, err := os.ReadFile(w.TokenFile)
 	if err != nil {
 		return nil, err
@@ -258,6 +265,10 @@ func (w *Witness) istiods(ctx context.Context, q question) ([]pki.Istiod, error)
 				out[i].Why = err.Error()
 				return
 			}
+			if apart := w.Clock.Since(said.Clock).Abs(); apart > pki.ClocksApart {
+				out[i].Why = fmt.Sprintf("its clock and the operator's are %s apart, and when a leaf was issued proves something: look at the clocks of the nodes", apart.Round(time.Second))
+				return
+			}
 			out[i].Known, out[i].Issuer = true, said.Issuer
 			for _, c := range said.Roots {
 				out[i].Roots = append(out[i].Roots, pki.FingerprintOf(c))
@@ -274,7 +285,28 @@ func selfSigned(pod *corev1.Pod, cacerts *corev1.Secret, mark string) bool {
 	if cacerts == nil {
 		return marked // it started anew when there was none any more
 	}
-	return !marked && pod.CreationTimestamp.Before(&cacerts.CreationTimestamp)
+	return !marked && !pod.CreationTimestamp.After(cacerts.CreationTimestamp.Time)
+}
+
+// elsewhereName stands for proxies of which nothing is known but that they are connected.
+const elsewhereName = "elsewhere/proxies"
+
+// elsewhere compares who is connected to the istiods with the proxies that can be asked: virtual machines without a WorkloadEntry, and proxies of other
+// clusters, are in neither.
+func (w *Witness) elsewhere(ctx context.Context, q question, pods []corev1.Pod, asked int) []probe.Finding {
+	connected := 0
+	for i := range pods {
+		n, err := w.Prober.Connected(ctx, probe.Istiod{Address: pods[i].Status.PodIP, Revision: pods[i].Labels[v1alpha1.LabelRevision], Namespace: q.mesh.Spec.Namespace})
+		if err != nil {
+			return []probe.Finding{{Target: probe.Target{Peer: probe.Peer{Name: elsewhereName}}, Err: err}}
+		}
+		connected += n
+	}
+	if connected <= asked {
+		return nil
+	}
+	return []probe.Finding{{Target: probe.Target{Peer: probe.Peer{Name: elsewhereName}}, Err: fmt.Errorf("%d proxies are connected to istiod that are no pods of this cluster: "+
+		"see to it that they accept the new root (istioctl proxy-status names them), and waive %s", connected-asked, elsewhereName)}}
 }
 
 // proxies are the pods with a proxy of the revisions of a mesh.
@@ -292,6 +324,9 @@ func (w *Witness) proxies(ctx context.Context, m *v1alpha1.MeshInstallation) ([]
 
 // longestLeaf is how long the leaves live, in seconds, that some proxy of a mesh asks for by itself; 0 for none.
 func (w *Witness) longestLeaf(ctx context.Context, m *v1alpha1.MeshInstallation) (int32, error) {
+	if !w.Index.Synced() {
+		return 0, errLate
+	}
 	proxies, err := w.proxies(ctx, m)
 	out := time.Duration(0)
 	for _, p := range proxies {
@@ -312,11 +347,9 @@ func (w *Witness) targets(ctx context.Context, m *v1alpha1.MeshInstallation) ([]
 			Peer: probe.Peer{Name: p.Namespace + "/" + p.Name, Namespace: p.Namespace, Address: p.Address, Port: sidecarPort},
 			Key:  fmt.Sprintf("%s/%d", p.Address, p.Born),
 		}
-		if p.Edge {
-			out[i].Leaf = p.Leaf
-			if p.Leaf == 0 {
-				out[i].Leaf = pki.IstioLeafSeconds * time.Second
-			}
+		out[i].Leaf, out[i].Edge = p.Leaf, p.Edge
+		if p.Leaf == 0 {
+			out[i].Leaf = pki.IstioLeafSeconds * time.Second
 		}
 	}
 	return w.machines(ctx, out)

@@ -215,7 +215,7 @@ func source(t *testing.T, name string, b *pki.Bundle) {
 func tlsErrors(t *testing.T) (out map[string]int, handshakes int) {
 	t.Helper()
 	out = map[string]int{}
-	for _, namespace := range []string{pay.Namespace, ingress.Namespace} {
+	for _, namespace := range []string{pay.Namespace, "clients", ingress.Namespace} {
 		var pods corev1.PodList
 		if err := env.Client.List(t.Context(), &pods, client.InNamespace(namespace)); err != nil {
 			t.Fatal(err)

@@ -55,15 +55,19 @@ func Gather(ctx context.Context, reader client.Reader, operator string) ([]Named
 	return out, nil
 }
 
-// ActiveRollout is the MeshRollout that may act on a mesh; nil for none.
+// ActiveRollout is the MeshRollout whose course a mesh is on: the one that may act, or stands still where it is while a rotation does; nil for none.
 func ActiveRollout(ctx context.Context, reader client.Reader, m *v1alpha1.MeshInstallation) (*v1alpha1.MeshRollout, error) {
 	active := m.Status.ActiveOperation
-	if active == nil || active.Kind != RolloutKind {
+	if active == nil || active.Kind != RolloutKind && active.Preempted == "" {
 		return nil, nil
 	}
+	name := active.Name
+	if active.Kind != RolloutKind {
+		name = active.Preempted
+	}
 	out := &v1alpha1.MeshRollout{}
-	err := reader.Get(ctx, client.ObjectKey{Name: active.Name}, out)
-	if apierrors.IsNotFound(err) || err == nil && out.UID != active.UID {
+	err := reader.Get(ctx, client.ObjectKey{Name: name}, out)
+	if apierrors.IsNotFound(err) || err == nil && active.Kind == RolloutKind && out.UID != active.UID {
 		return nil, nil
 	}
 	return out, err

@@ -61,14 +61,14 @@ func (b *Bundle) RootPrints() []Fingerprint {
 	return out
 }
 
-// ParseBundle reads a Secret: istiod's own layout (ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem), or that of kubernetes.io/tls (tls.crt,
+// ParseBundle reads a Secret as istiod does, which prefers the second layout where there are both: istiod's own layout (ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem), or that of kubernetes.io/tls (tls.crt,
 // tls.key, ca.crt), in which tls.crt holds the whole chain. What can't be read is told by the key of the Secret; the bytes are in no message.
 func ParseBundle(data map[string][]byte) (*Bundle, []Problem) {
+	if TLSLayout(data) {
+		return parse(data, keyTLSCertificate, keyTLSKey, "", keyTLSRoots)
+	}
 	if _, plain := data[KeySigningCertificate]; plain {
 		return parse(data, KeySigningCertificate, KeySigningKey, KeyChain, KeyRoots)
-	}
-	if _, tls := data[keyTLSCertificate]; tls {
-		return parse(data, keyTLSCertificate, keyTLSKey, "", keyTLSRoots)
 	}
 	return nil, []Problem{{
 		Field: KeySigningCertificate, Why: "is missing",

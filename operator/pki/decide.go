@@ -105,11 +105,14 @@ func Decide(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha
 	w := &walker{plan: plan, verbs: verbs, p: p, seen: seen, now: now}
 	d := w.decide()
 	d.Progress = w.p
-	if w.p.Entered != nil && d.Act != ActDone && d.Act != ActAwaitApproval {
+	if w.p.Entered != nil && !slices.Contains(lawful, d.Reason) && d.Act != ActDone && d.Until.IsZero() {
 		d.Overdue = now.Sub(w.p.Entered.Time) > time.Duration(plan.ProgressDeadlineSeconds)*time.Second
 	}
 	return d
 }
+
+// lawful are the reasons for which a rotation stands still as it should: people, times or other operations are waited for.
+var lawful = []string{v1alpha1.ReasonPaused, v1alpha1.ReasonNotGranted, v1alpha1.ReasonOutsideWindow, v1alpha1.ReasonAwaitingApproval, v1alpha1.ReasonSettling}
 
 type walker struct {
 	plan  *v1alpha1.RotationPlan
@@ -118,6 +121,8 @@ type walker struct {
 	seen  Observation
 	now   time.Time
 }
+
+func halt(reason, note string) Decision { return Decision{Act: ActHalt, Reason: reason, Note: note} }
 
 func wait(reason, note string) Decision { return Decision{Act: ActWait, Reason: reason, Note: note} }
 
@@ -135,6 +140,9 @@ func (w *walker) decide() Decision {
 	case turned:
 		return wait(v1alpha1.ReasonBegins, "everything goes back: what was observed was counted for the other direction")
 	case w.p.Phase == "":
+		if d, not := w.sound(); not {
+			return d
+		}
 		return w.enter(phases(w.plan, false)[0])
 	}
 	wanted := Wanted(w.plan, w.p)
@@ -159,11 +167,14 @@ func (w *walker) still() (Decision, bool) {
 	switch {
 	case !w.seen.Secret.Known:
 		return wait(v1alpha1.ReasonUnknown, "the Secret cacerts has not been read yet"), true
+	case w.seen.Secret.Foreign != "" && w.verbs.Goal != v1alpha1.GoalComplete:
+		w.p.Outcome = v1alpha1.OutcomeAborted
+		d := w.ended()
+		d.Note = "the Secret cacerts is as " + w.seen.Secret.Foreign + " left it, and nothing was overwritten: create another MeshRotation, which begins from what it holds"
+		return d, true
 	case w.seen.Secret.Foreign != "":
-		return Decision{
-			Act: ActHalt, Reason: v1alpha1.ReasonForeignChange,
-			Note: "the Secret cacerts was changed by " + w.seen.Secret.Foreign + ", and nothing is overwritten: put back what it held, or set spec.goal to RollBack and start another rotation from what it holds",
-		}, true
+		return halt(v1alpha1.ReasonForeignChange, "the Secret cacerts was changed by "+w.seen.Secret.Foreign+
+			", and nothing is overwritten: put back what it held, or set spec.goal to Abort, which ends this rotation and leaves cacerts as it is"), true
 	case w.seen.Paused:
 		return wait(v1alpha1.ReasonPaused, "the MeshInstallation is paused"), true
 	case w.verbs.Paused:
@@ -174,9 +185,30 @@ func (w *walker) still() (Decision, bool) {
 	return Decision{}, false
 }
 
+// sound wants every istiod to sign with what the rotation comes from, before anything of it begins: where one has not read cacerts, no proxy trusts what
+// that holds, and whatever is written on top of it breaks them.
+func (w *walker) sound() (Decision, bool) {
+	if w.plan.From == w.plan.To { // the first CA of a mesh: there is no istiod yet
+		return Decision{}, false
+	}
+	if !w.seen.IstiodsKnown || len(w.seen.Istiods) == 0 {
+		return wait(v1alpha1.ReasonUnknown, "the replicas of istiod are not known yet"), true
+	}
+	for _, i := range w.seen.Istiods {
+		switch {
+		case !i.Known:
+			return wait(v1alpha1.ReasonUnknown, "istiod "+i.Name+" has not shown what it signs with: "+i.Why), true
+		case i.Issuer != Fingerprint(w.plan.From.Issuer) || !slices.Equal(i.Roots, []Fingerprint{Fingerprint(w.plan.From.Root)}):
+			return halt(v1alpha1.ReasonForeignChange, fmt.Sprintf("istiod %s signs with %s, and the rotation would begin from %s: it has not taken what cacerts holds. "+
+				"Put back what it signs with, or take cacerts away; then set spec.goal to Abort, and create another MeshRotation", i.Name, short(i.Issuer), short(Fingerprint(w.plan.From.Issuer)))), true
+		}
+	}
+	return Decision{}, false
+}
+
 // steer does what people ask for, where that is possible still, and says whether the rotation turns back for it.
 func (w *walker) steer() (turned bool) {
-	if w.verbs.Goal == v1alpha1.GoalComplete || !CanTurn(w.p) {
+	if w.verbs.Goal == v1alpha1.GoalComplete || !CanTurn(w.plan, w.p) {
 		return false
 	}
 	if w.p.Phase == "" {
@@ -190,8 +222,12 @@ func (w *walker) steer() (turned bool) {
 	}
 	w.p.Back = true
 	first := v1alpha1.PhaseSign
-	if w.p.Phase == v1alpha1.PhasePlugIn {
+	switch w.p.Phase {
+	case v1alpha1.PhasePlugIn:
 		first = v1alpha1.PhaseHandOver
+	case v1alpha1.PhaseTrust: // nothing was ever signed with the new one, and an istiod may not have taken its root
+		first = v1alpha1.PhaseDrop
+	default:
 	}
 	w.begin(first)
 	return true
@@ -287,7 +323,8 @@ func (w *walker) istiods(wanted Material) (Decision, bool) {
 	}
 	var blind []string
 	for _, i := range w.seen.Istiods {
-		if i.Known && i.SelfSigned != wanted.None {
+		// In other phases every one has read cacerts before.
+		if i.SelfSigned != wanted.None && (w.p.Phase == v1alpha1.PhasePlugIn || w.p.Phase == v1alpha1.PhaseHandOver) {
 			blind = append(blind, i.Name)
 		}
 	}
@@ -303,7 +340,7 @@ func (w *walker) istiods(wanted Material) (Decision, bool) {
 		switch {
 		case !i.Known && unknown == "":
 			unknown = "istiod " + i.Name + " has not shown what it signs with: " + i.Why
-		case i.Known && !wanted.None && (i.Issuer != wanted.Issuer || !slices.Equal(i.Roots, wanted.Roots)):
+		case i.Known && (i.Issuer != wanted.Issuer || !slices.Equal(i.Roots, wanted.Roots)):
 			behind = append(behind, i.Name)
 		}
 	}
@@ -362,13 +399,16 @@ func (w *walker) nudge() bool {
 	return true
 }
 
-// FreshFrom is the time from which on a leaf that was issued is one of what the present phase wants: clocks may be some seconds apart. It is zero
+// ClocksApart is how far the clocks of istiods and the operator may be apart: by them it is told whether a leaf was issued late enough.
+const ClocksApart = nudgeAfter / 3
+
+// FreshFrom is the time from which on a leaf that was issued is one of what the present phase wants. It is zero
 // where that is not known.
 func FreshFrom(p v1alpha1.RotationProgress) time.Time {
 	if p.Everywhere == nil {
 		return time.Time{}
 	}
-	return p.Everywhere.Add(nudgeAfter / 3) //nolint:mnd // less than agents are given, by as much as clocks may differ
+	return p.Everywhere.Add(ClocksApart + time.Second) // which is less than agents are given; it was cut to the second
 }
 
 // count is how far the proxies are, in words.

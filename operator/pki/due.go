@@ -85,12 +85,12 @@ func DueOf(s Situation) Dues {
 		return Dues{} // one is under way
 	}
 	left := resultOf(s.Ended)
-	if left != "" && left != s.Present.Issuer() && !s.adopts() {
+	if left != "" && left != s.Present.Issuer() && !s.adopts() && !s.renewedByIstiod() {
 		return Dues{Foreign: true, Refused: "the Secret cacerts does not hold what MeshRotation " + s.Ended.Name +
 			" left: put that back, or create a MeshRotation with change Source, which goes on from what it holds"}
 	}
 	if s.Spec.CA.Type == v1alpha1.CASourceIstiod {
-		if !s.SelfSigned && left != "" {
+		if !s.SelfSigned && s.Made != nil && s.Made.Status.Plan.To.Issuer == string(s.Present.Issuer()) {
 			return s.begin(v1alpha1.ChangeSource, "the CA is to be istiod's own")
 		}
 		return Dues{}
@@ -109,6 +109,17 @@ func (s Situation) adopts() bool {
 	return s.Spec.CA.Type == v1alpha1.CASourceSecret && s.Source != nil && s.Source.Issuer() == s.Present.Issuer()
 }
 
+// renewedByIstiod says whether the last rotation left istiod with its own root, which istiod renews itself.
+func (s Situation) renewedByIstiod() bool {
+	if !s.SelfSigned {
+		return false
+	}
+	if s.Ended.Status.Progress.Outcome == v1alpha1.OutcomeCompleted {
+		return s.Ended.Status.Plan.Source == v1alpha1.CASourceIstiod
+	}
+	return len(s.Ended.Status.Plan.Phases) > 0 && s.Ended.Status.Plan.Phases[0] == v1alpha1.PhasePlugIn
+}
+
 // resultOf is the issuer that a rotation left; empty where there is none.
 func resultOf(ended *v1alpha1.MeshRotation) Fingerprint {
 	switch {
@@ -124,8 +135,8 @@ func resultOf(ended *v1alpha1.MeshRotation) Fingerprint {
 func (s Situation) begin(change v1alpha1.RotationChange, why string) Dues {
 	if last := s.Last; last != nil && last.Status.Asked == Asks(s.Spec.CA, s.Source) &&
 		last.Status.Progress.Outcome != v1alpha1.OutcomeCompleted {
-		return Dues{Refused: fmt.Sprintf("MeshRotation %s to the same CA ended as %s: change spec.certificates.ca, or create a MeshRotation with change Source",
-			last.Name, last.Status.Progress.Outcome)}
+		return Dues{Refused: fmt.Sprintf("MeshRotation %s to the same CA ended as %s: change spec.certificates.ca, or create a MeshRotation with change %s",
+			last.Name, last.Status.Progress.Outcome, change)}
 	}
 	return Dues{Change: change, Why: why}
 }

@@ -25,8 +25,7 @@ func PhasesOf(kind v1alpha1.RotationKind, selfSigned bool) []v1alpha1.RotationPh
 	return out
 }
 
-// phases that are left to go through, in the direction of a progress. The way back begins with signing as before, whatever was reached: what had
-// not happened needs no undoing, and is found to be so.
+// phases that are left to go through, in the direction of a progress. The way back begins where what was reached has to be undone.
 func phases(plan *v1alpha1.RotationPlan, back bool) []v1alpha1.RotationPhase {
 	if !back || len(plan.Phases) == 1 {
 		return plan.Phases
@@ -41,8 +40,8 @@ func phases(plan *v1alpha1.RotationPlan, back bool) []v1alpha1.RotationPhase {
 // after is the phase after another one; empty after the last.
 func after(plan *v1alpha1.RotationPlan, back bool, phase v1alpha1.RotationPhase) v1alpha1.RotationPhase {
 	all := phases(plan, back)
-	if i := slices.Index(all, phase) + 1; i < len(all) {
-		return all[i]
+	if i := slices.Index(all, phase); i >= 0 && i+1 < len(all) {
+		return all[i+1]
 	}
 	return ""
 }
@@ -56,13 +55,13 @@ func Sides(plan *v1alpha1.RotationPlan, back bool) (from, to v1alpha1.RotationAu
 }
 
 // CanTurn says whether a rotation can go back: as long as the old root is trusted everywhere.
-func CanTurn(p v1alpha1.RotationProgress) bool {
-	return !p.Back && p.Outcome == "" && p.Phase != v1alpha1.PhaseDrop && p.Phase != v1alpha1.PhaseHandOver
+func CanTurn(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) bool {
+	return !p.Back && p.Outcome == "" && plan.From != plan.To && p.Phase != v1alpha1.PhaseDrop && p.Phase != v1alpha1.PhaseHandOver
 }
 
 // Material is what the Secret cacerts holds.
 type Material struct {
-	// None says that there is no such Secret: istiod signs with a root that it made for itself.
+	// None says that there is no such Secret: istiod signs with a root that it made for itself. Where that is wanted, Issuer and Roots say which.
 	None bool
 	// Issuer of leaves.
 	Issuer Fingerprint
@@ -74,7 +73,10 @@ type Material struct {
 
 // Equal says whether two are the same.
 func (m Material) Equal(other Material) bool {
-	return m.None == other.None && m.Issuer == other.Issuer && m.Padding == other.Padding && slices.Equal(m.Roots, other.Roots)
+	if m.None || other.None {
+		return m.None == other.None
+	}
+	return m.Issuer == other.Issuer && m.Padding == other.Padding && slices.Equal(m.Roots, other.Roots)
 }
 
 // Wanted is what cacerts is to hold in a phase. From each to the next the bytes of the roots contain the former ones or are contained in them,
@@ -103,7 +105,7 @@ func Wanted(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) Material {
 		}
 		return out
 	case v1alpha1.PhaseHandOver:
-		return Material{None: true}
+		return Material{None: true, Issuer: Fingerprint(to.Issuer), Roots: []Fingerprint{Fingerprint(to.Root)}}
 	}
 	return Material{}
 }

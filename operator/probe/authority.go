@@ -37,6 +37,8 @@ type Issuing struct {
 	Issuer pki.Fingerprint
 	// Roots that istiod makes proxies trust, in the order of their bytes.
 	Roots []*x509.Certificate
+	// Clock is what time it was for istiod.
+	Clock time.Time
 }
 
 // Applicant is who asks an istiod for a leaf.
@@ -159,6 +161,11 @@ func known(ctx context.Context, address string, by Applicant) (*connection, erro
 	return over(ctx, address, conn)
 }
 
+// backdated is how far before its own time istiod lets a leaf begin.
+//
+// Source: istio security/pkg/pki/util/generate_cert.go (ClockSkewGracePeriod), 1.26 to 1.31.
+const backdated = 2 * time.Minute
+
 // issuingOf reads the answer: the leaf, the certificates of cert-chain.pem one by one, and last the whole of root-cert.pem. A self-signed istiod has
 // nothing in between.
 func issuingOf(chain []string) (Issuing, error) {
@@ -184,7 +191,7 @@ func issuingOf(chain []string) (Issuing, error) {
 	for _, candidates := range [][]*x509.Certificate{between[1:], roots} {
 		for _, c := range candidates {
 			if leaf.CheckSignatureFrom(c) == nil {
-				return Issuing{Issuer: pki.FingerprintOf(c), Roots: roots}, nil
+				return Issuing{Issuer: pki.FingerprintOf(c), Roots: roots, Clock: leaf.NotBefore.Add(backdated)}, nil
 			}
 		}
 	}

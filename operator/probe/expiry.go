@@ -73,7 +73,11 @@ func (p *Prober) AgentExpiry(ctx context.Context, address string) (time.Time, er
 	if err != nil {
 		return time.Time{}, fmt.Errorf("the agent at %s: %w", target, withoutAddresses(err))
 	}
-	return p.now().Add(time.Duration(seconds * float64(time.Second))).Truncate(time.Second), nil
+	now := p.now()
+	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+		now = date // the seconds are counted by the agent's own clock
+	}
+	return now.Add(time.Duration(seconds * float64(time.Second))).Truncate(time.Second), nil
 }
 
 // secondsLeft finds the gauge. It parses no other line, for those of the application come after the agent's in whatever form they have. Everything

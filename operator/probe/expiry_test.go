@@ -40,7 +40,7 @@ func TestAgentExpiry(t *testing.T) {
 			reason: "among others",
 			body: "# TYPE go_goroutines gauge\ngo_goroutines 11\n" + head + `istio_agent_cert_expiry_seconds{resource_name="file-root:x"} 5` + "\n" +
 				`istio_agent_cert_expiry_seconds{resource_name="default"} 86399.6` + "\n" + "{{ no exposition \n" + strings.Repeat("x", 1<<16) + "\n# EOF\n",
-			want: time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC),
+			want: time.Date(2026, 3, 2, 11, 59, 59, 0, time.UTC),
 		},
 		{
 			reason: "with a number as Go writes it, and no end of the line",
@@ -58,10 +58,11 @@ func TestAgentExpiry(t *testing.T) {
 		{reason: "for its own host only", status: http.StatusForbidden, err: "status 403"},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
-			p := agentOn(t, now, func(w http.ResponseWriter, r *http.Request) {
+			p := agentOn(t, now.Add(-time.Hour), func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/stats/prometheus" || r.URL.Query().Get("filter") != "^$" {
 					t.Errorf("asked for %s", r.URL)
 				}
+				w.Header().Set("Date", now.Format(http.TimeFormat)) // the agent counts by its own clock
 				if tc.status != 0 {
 					w.WriteHeader(tc.status)
 				}

@@ -5,6 +5,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,9 +23,10 @@ type Target struct {
 
 	// Key of the pod: another one of the same name has another key.
 	Key string
-	// Leaf is how long leaves live, where no port speaks mTLS, as at a gateway: the agent's expiry minus this is when its leaf was issued. Zero
-	// for those that are asked by a handshake.
+	// Leaf is how long the leaves live that it asks for: where no port speaks mTLS, the agent's expiry minus this is when its leaf was issued.
 	Leaf time.Duration
+	// Edge says that no port does, as at a gateway. Of others it is found out when they refuse the connection.
+	Edge bool
 }
 
 // Finding is the last thing that was seen of a target.
@@ -51,21 +53,25 @@ type Survey struct {
 
 // Round asks every target that is new, or whose last finding is not settled; a change of about, which says what is looked for, forgets everything. A
 // target with another key, address or port is a new one, and one that is no longer among them is forgotten. It returns the findings of all targets, in
-// their order. Those that were not asked before the context ended have an error, and are asked in the next round.
+// their order. Those that were not asked before the context ended have their last finding, or an error; who was never asked comes first in the next round.
 func (s *Survey) Round(ctx context.Context, about string, targets []Target, credentials []Credential, settled func(Finding) bool) []Finding {
 	if s.about != about {
 		s.about, s.findings = about, nil
 	}
 	out := make([]Finding, len(targets))
-	var due []int
+	var due, again []int
 	for i, t := range targets {
 		last, known := s.findings[t]
-		if known && settled(last) {
+		switch {
+		case known && settled(last):
 			out[i] = last
-			continue
+		case known:
+			out[i], again = last, append(again, i)
+		default:
+			out[i], due = Finding{Target: t, Err: fmt.Errorf("%s was not asked yet", t.Name)}, append(due, i)
 		}
-		due = append(due, i)
 	}
+	due = append(due, again...)
 	limit := s.Connections
 	if limit <= 0 {
 		limit = surveyConnections
@@ -75,9 +81,10 @@ func (s *Survey) Round(ctx context.Context, about string, targets []Target, cred
 	var workers sync.WaitGroup
 	for range min(limit, len(due)) {
 		workers.Go(func() { // for many targets: a handshake makes a stack grow
-			for n := next.Add(1) - 1; n < int64(len(due)); n = next.Add(1) - 1 {
-				i := due[n]
-				out[i] = s.ask(ctx, h, targets[i])
+			for n := next.Add(1) - 1; n < int64(len(due)) && ctx.Err() == nil; n = next.Add(1) - 1 {
+				if f := s.ask(ctx, h, targets[due[n]]); !f.At.IsZero() {
+					out[due[n]] = f
+				}
 			}
 		})
 	}
@@ -92,18 +99,17 @@ func (s *Survey) Round(ctx context.Context, about string, targets []Target, cred
 }
 
 func (s *Survey) ask(ctx context.Context, h *hand, t Target) Finding {
-	if err := ctx.Err(); err != nil {
-		return Finding{Target: t, Err: fmt.Errorf("%s was not asked: %w", t.Name, err)}
-	}
 	f := Finding{Target: t, At: s.Clock.Now()}
-	if t.Leaf > 0 {
-		f.Seen.Expires, f.Err = s.Prober.AgentExpiry(ctx, t.Address)
-		if f.Err == nil {
-			f.Seen.Issued = f.Seen.Expires.Add(-t.Leaf)
-		}
-	} else {
+	if !t.Edge {
 		f.Seen, f.Err = h.shake(ctx, t.Peer, s.Clock.Now())
 		f.Handshook = f.Err == nil
+	}
+	silent, refused := errors.AsType[*SilentError](f.Err)
+	if t.Edge || refused && silent.Refused() { // the rules of its pod lead this port nowhere
+		f.Seen = Seen{}
+		if f.Seen.Expires, f.Err = s.Prober.AgentExpiry(ctx, t.Address); f.Err == nil {
+			f.Seen.Issued = f.Seen.Expires.Add(-t.Leaf)
+		}
 	}
 	if f.Err != nil && ctx.Err() != nil {
 		f.At = time.Time{} // that may have been us

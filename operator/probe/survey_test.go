@@ -6,10 +6,10 @@ package probe
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -152,7 +152,7 @@ func TestSurveyThatIsGivenUp(t *testing.T) {
 	s.Round(ctx, "trust", first[:3], credentials, func(Finding) bool { return false })
 	cancel()
 	for i, f := range s.Round(ctx, "trust", first, credentials, func(Finding) bool { return true }) {
-		if known := i < 3; (f.Err == nil) != known || !known && !errors.Is(f.Err, context.Canceled) {
+		if known := i < 3; (f.Err == nil) != known || !known && !strings.Contains(f.Err.Error(), "was not asked yet") {
 			t.Errorf("%d: %v", i, f.Err)
 		}
 	}

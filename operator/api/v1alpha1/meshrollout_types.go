@@ -493,4 +493,7 @@ type ActiveOperation struct {
 	Name string `json:"name"`
 	// UID of the operation.
 	UID types.UID `json:"uid"`
+	// Preempted is the MeshRollout that stands still meanwhile, where it is, and goes on afterwards.
+	// +optional
+	Preempted string `json:"preempted,omitempty"`
 }

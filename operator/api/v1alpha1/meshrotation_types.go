@@ -236,6 +236,14 @@ type RotationProgress struct {
 	// proves nothing by its leaf.
 	// +optional
 	Nudged *metav1.Time `json:"nudged,omitempty"`
+	// Holds is a digest of what cacerts held when it was last seen to be as this rotation knows it, and Gets of what it is about to get: whatever else it
+	// holds is somebody else's. "none" where there is no such Secret.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Holds string `json:"holds,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Gets string `json:"gets,omitempty"`
 	// Outcome of a rotation that has ended: Completed, Aborted or RolledBack.
 	// +optional
 	Outcome RolloutOutcome `json:"outcome,omitempty"`
