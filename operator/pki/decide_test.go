@@ -94,6 +94,28 @@ func TestTraces(t *testing.T) {
 			m.play(t, 10)
 			m.foreign = ""
 		}, v1alpha1.OutcomeCompleted},
+		{"a change by somebody else is left as it is", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.play(t, 5)
+			m.foreign = "kubectl-edit"
+			m.play(t, 2)
+			m.verbs.Goal = v1alpha1.GoalAbort
+		}, v1alpha1.OutcomeAborted},
+		{"istiods that have never read cacerts", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			for _, i := range m.istiods {
+				i.issuer, i.roots, i.stuck = rootB, []Fingerprint{rootB}, true
+			}
+			for _, p := range m.proxies {
+				p.trusts, p.leaf = []Fingerprint{rootB}, rootB
+			}
+			m.maps = []Fingerprint{rootB}
+			m.play(t, 10)
+			m.verbs.Goal = v1alpha1.GoalAbort
+		}, v1alpha1.OutcomeAborted},
+		{"an istiod that takes no second root", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.istiods[1].stuck = true
+			m.play(t, 30)
+			m.verbs.Goal = v1alpha1.GoalRollBack
+		}, v1alpha1.OutcomeRolledBack},
 		{"it is paused", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.play(t, 5)
 			m.verbs.Paused = true

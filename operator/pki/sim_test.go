@@ -54,6 +54,8 @@ type simIstiod struct {
 	readsAfter time.Duration
 	changed    time.Time
 	deaf       bool
+	// stuck ones take nothing of what cacerts gets.
+	stuck bool
 }
 
 // simProxy is a proxy with its agent.
@@ -163,7 +165,7 @@ func (m *model) turn() Decision {
 
 // reads lets a replica read cacerts, as istiod does.
 func (m *model) reads(i *simIstiod) {
-	if i.selfSigned || m.secret.None || m.now.Sub(i.changed) < i.readsAfter {
+	if i.stuck || i.selfSigned || m.secret.None || m.now.Sub(i.changed) < i.readsAfter {
 		return
 	}
 	have, want := bytesOf(Material{Roots: i.roots, Padding: i.padding}), bytesOf(m.secret)
