@@ -262,10 +262,10 @@ func (s *scope) report(seen pki.Observation, d pki.Decision) {
 	}
 	status.Summary = summary(status.Plan, d.Progress)
 	switch {
-	case seen.Proxies.Known:
-		status.Proxies, status.Holdouts, status.Proven = countsOf(seen.Proxies)
 	case status.Progress.Phase != s.before.Status.Progress.Phase: // what was counted was counted for the one before
 		status.Proxies, status.Holdouts, status.Proven = nil, nil, ""
+	case seen.Proxies.Known:
+		status.Proxies, status.Holdouts, status.Proven = countsOf(seen.Proxies)
 	}
 	note := d.Note
 	if d.Overdue {
