@@ -1,0 +1,126 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/dataplane"
+	"github.com/meshwright/meshwright/operator/pki"
+	"github.com/meshwright/meshwright/operator/probe"
+)
+
+// sidecarPort is one that nothing listens on: the rules of a pod lead every port to its sidecar, which speaks mTLS there too.
+//
+// Source: istio pilot/pkg/networking/core/listener_inbound.go (buildInboundPassthroughChains), 1.26 to 1.31.
+const sidecarPort = 15999
+
+// proxies are the pods with a proxy of the revisions of a mesh.
+func (w *Witness) proxies(ctx context.Context, m *v1alpha1.MeshInstallation) ([]dataplane.Proxy, error) {
+	var all v1alpha1.MeshRevisionList
+	if err := w.Client.List(ctx, &all); err != nil {
+		return nil, err
+	}
+	revisions := map[string]bool{}
+	for _, r := range all.Items {
+		revisions[r.Name] = r.Spec.Mesh == m.Name
+	}
+	return w.Index.Proxies(revisions), nil
+}
+
+// longestLeaf is how long the leaves live, in seconds, that some proxy of a mesh asks for by itself; 0 for none.
+func (w *Witness) longestLeaf(ctx context.Context, m *v1alpha1.MeshInstallation) (int32, error) {
+	if !w.Index.Synced() {
+		return 0, errLate
+	}
+	proxies, err := w.proxies(ctx, m)
+	out := time.Duration(0)
+	for _, p := range proxies {
+		out = max(out, p.Leaf)
+	}
+	return int32(min(out.Seconds(), math.MaxInt32)), err
+}
+
+// targets are all proxies of the revisions of a mesh.
+func (w *Witness) targets(ctx context.Context, m *v1alpha1.MeshInstallation) ([]probe.Target, error) {
+	proxies, err := w.proxies(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]probe.Target, len(proxies))
+	for i, p := range proxies {
+		out[i] = probe.Target{
+			Peer: probe.Peer{Name: p.Namespace + "/" + p.Name, Namespace: p.Namespace, Address: p.Address, Port: sidecarPort},
+			Key:  fmt.Sprintf("%s/%d", p.Address, p.Born),
+		}
+		out[i].Leaf, out[i].Edge = p.Leaf, p.Edge
+		if p.Leaf == 0 {
+			out[i].Leaf = pki.IstioLeafSeconds * time.Second
+		}
+	}
+	return w.machines(ctx, out)
+}
+
+// workloadEntries are Istio's proxies that are no pods: virtual machines, mostly.
+var workloadEntries = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "WorkloadEntryList"}
+
+// connectedAnnotation is on the WorkloadEntry of a proxy that has connected to an istiod. What has none is a host without a proxy.
+//
+// Source: istio pilot/pkg/autoregistration/controller.go, 1.26 to 1.31.
+const connectedAnnotation = "istio.io/workloadController"
+
+// machines adds the proxies that are no pods. Nothing tells of which revision they are: each counts.
+func (w *Witness) machines(ctx context.Context, out []probe.Target) ([]probe.Target, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(workloadEntries)
+	if err := w.Live.List(ctx, list); err != nil {
+		if apimeta.IsNoMatchError(err) {
+			return out, nil
+		}
+		return nil, err
+	}
+	for i := range list.Items {
+		o := &list.Items[i]
+		address, _, _ := unstructured.NestedString(o.Object, "spec", "address")
+		if _, err := netip.ParseAddr(address); err != nil || o.GetAnnotations()[connectedAnnotation] == "" {
+			continue
+		}
+		out = append(out, probe.Target{
+			Peer: probe.Peer{Name: o.GetNamespace() + "/" + o.GetName(), Namespace: o.GetNamespace(), Address: address, Port: sidecarPort},
+			Key:  address + "/" + string(o.GetUID()),
+		})
+	}
+	return out, nil
+}
+
+// elsewhereName stands for proxies of which nothing is known but that they are connected.
+const elsewhereName = "elsewhere/proxies"
+
+// elsewhere compares who is connected to the istiods with the proxies that can be asked: virtual machines without a WorkloadEntry, and proxies of other
+// clusters, are in neither.
+func (w *Witness) elsewhere(ctx context.Context, q question, pods []corev1.Pod, asked int) []probe.Finding {
+	connected := 0
+	for i := range pods {
+		n, err := w.Prober.Connected(ctx, probe.Istiod{Address: pods[i].Status.PodIP, Revision: pods[i].Labels[v1alpha1.LabelRevision], Namespace: q.mesh.Spec.Namespace})
+		if err != nil {
+			return []probe.Finding{{Target: probe.Target{Peer: probe.Peer{Name: elsewhereName}}, Err: err}}
+		}
+		connected += n
+	}
+	if connected <= asked {
+		return nil
+	}
+	return []probe.Finding{{Target: probe.Target{Peer: probe.Peer{Name: elsewhereName}}, Err: fmt.Errorf("%d proxies are connected to istiod that are no pods of this cluster: "+
+		"see to it that they accept the new root (istioctl proxy-status names them), and waive %s", connected-asked, elsewhereName)}}
+}
