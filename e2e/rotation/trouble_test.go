@@ -6,6 +6,7 @@
 package rotation
 
 import (
+	"context"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -48,7 +49,12 @@ func TestTrouble(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-moment.C
-			if err := env.KillOperator(t.Context()); err != nil {
+			// The leader may have been one that was about to end after the kill before.
+			err := env.WaitFor(t.Context(), "an operator to kill", func(ctx context.Context) (bool, string, error) {
+				err := env.KillOperator(ctx)
+				return err == nil, "", err
+			})
+			if err != nil {
 				t.Fatal(err)
 			}
 			killed++
