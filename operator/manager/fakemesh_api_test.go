@@ -214,7 +214,7 @@ func (f *fakeMesh) istiods(ctx context.Context, there map[client.ObjectKey]*core
 				return err
 			}
 		}
-		if err := f.available(ctx, d, int32(len(f.ca.replicas(d.Name)))); err != nil {
+		if err := f.available(ctx, d, 1); err != nil {
 			return err
 		}
 	}
