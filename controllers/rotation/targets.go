@@ -112,6 +112,9 @@ const elsewhereName = "elsewhere/proxies"
 func (w *Witness) elsewhere(ctx context.Context, q question, pods []corev1.Pod, asked int) []probe.Finding {
 	connected := 0
 	for i := range pods {
+		if pods[i].DeletionTimestamp != nil || pods[i].Status.Phase != corev1.PodRunning {
+			continue // it holds the phase itself
+		}
 		n, err := w.Prober.Connected(ctx, probe.Istiod{Address: pods[i].Status.PodIP, Revision: pods[i].Labels[v1alpha1.LabelRevision], Namespace: q.mesh.Spec.Namespace})
 		if err != nil {
 			return []probe.Finding{{Target: probe.Target{Peer: probe.Peer{Name: elsewhereName}}, Err: err}}

@@ -209,10 +209,7 @@ func (w *Witness) answer(ctx context.Context, c *inquiry) (out answers) {
 	if err != nil {
 		return answers{}
 	}
-	if out.istiods, err = w.istiods(ctx, q, pods); err != nil {
-		return answers{}
-	}
-	out.known = true
+	out.istiods, out.known = w.istiods(ctx, q, pods), true
 	out.places = w.places(ctx, q, pki.Wanted(plan, p))
 	if !counts(p.Phase) || !w.Index.Synced() || p.Everywhere == nil {
 		return out // a proxy has nothing to show before every istiod has
@@ -235,11 +232,8 @@ func (w *Witness) answer(ctx context.Context, c *inquiry) (out answers) {
 }
 
 // istiods asks each replica for what it signs with.
-func (w *Witness) istiods(ctx context.Context, q question, pods []corev1.Pod) ([]pki.Istiod, error) {
-	token, err := os.ReadFile(w.TokenFile)
-	if err != nil {
-		return nil, err
-	}
+func (w *Witness) istiods(ctx context.Context, q question, pods []corev1.Pod) []pki.Istiod {
+	token, unread := os.ReadFile(w.TokenFile)
 	roots := slices.Concat(q.made.from.Roots, q.made.to.Roots)
 	mark := markOf(q.rotation, q.rotation.Status.Progress)
 	out := make([]pki.Istiod, len(pods))
@@ -250,6 +244,10 @@ func (w *Witness) istiods(ctx context.Context, q question, pods []corev1.Pod) ([
 		out[i] = pki.Istiod{Name: pod.Name, SelfSigned: selfSigned(pod, q.cacerts, mark)}
 		if pod.DeletionTimestamp != nil || pod.Status.Phase != corev1.PodRunning || pod.Status.PodIP == "" {
 			out[i].Why = "its pod does not run, or is being deleted: see kubectl get pods -n " + pod.Namespace
+			continue
+		}
+		if unread != nil {
+			out[i].Why = "the operator has no token to ask it with: " + unread.Error() + "; mount one of the audience istio-ca (config/manager), or set --istio-token-file"
 			continue
 		}
 		group.Go(func() {
@@ -271,7 +269,7 @@ func (w *Witness) istiods(ctx context.Context, q question, pods []corev1.Pod) ([
 		})
 	}
 	group.Wait()
-	return out, nil
+	return out
 }
 
 // selfSigned says whether a pod started without what cacerts has by now, or with what is gone: it watches what was there when it started only.

@@ -130,6 +130,10 @@ func (w *walker) decide() Decision {
 	if w.p.Outcome != "" {
 		return w.ended()
 	}
+	if w.p.Phase == "" && w.verbs.Goal != v1alpha1.GoalComplete { // whatever it waits for
+		w.p.Outcome, w.p.Entered = v1alpha1.OutcomeAborted, w.stamp()
+		return w.ended()
+	}
 	if d, still := w.still(); still {
 		return d
 	}
@@ -170,7 +174,7 @@ func (w *walker) still() (Decision, bool) {
 	case w.seen.Secret.Foreign != "" && w.verbs.Goal != v1alpha1.GoalComplete:
 		w.p.Outcome = v1alpha1.OutcomeAborted
 		d := w.ended()
-		d.Note = "the Secret cacerts is as " + w.seen.Secret.Foreign + " left it, and nothing was overwritten: create another MeshRotation, which begins from what it holds"
+		d.Note = "the Secret cacerts is as " + w.seen.Secret.Foreign + " left it, and nothing was overwritten: leave one root in it, that which signs, and create another MeshRotation, which begins from there"
 		return d, true
 	case w.seen.Secret.Foreign != "":
 		return halt(v1alpha1.ReasonForeignChange, "the Secret cacerts was changed by "+w.seen.Secret.Foreign+
@@ -209,11 +213,6 @@ func (w *walker) sound() (Decision, bool) {
 // steer does what people ask for, where that is possible still, and says whether the rotation turns back for it.
 func (w *walker) steer() (turned bool) {
 	if w.verbs.Goal == v1alpha1.GoalComplete || !CanTurn(w.plan, w.p) {
-		return false
-	}
-	if w.p.Phase == "" {
-		w.p.Outcome = v1alpha1.OutcomeAborted
-		w.p.Entered = w.stamp()
 		return false
 	}
 	signs := w.p.Phase == v1alpha1.PhaseSign || w.p.Phase == v1alpha1.PhaseDrain
