@@ -128,7 +128,7 @@ func TestVerbsOfRotations(t *testing.T) {
 		"nobody waives for somebody else": {
 			steer(t.Context(), users["oncall"], `{"waivers": [{"proxy": "a/b", "by": "somebody", "expires": "2036-01-01T00:00:00Z"}]}`), "by has to be your own name: oncall",
 		},
-		"a phase is not skipped": {steer(t.Context(), users["oncall"], `{"approvals": [{"step": "Drop", "by": "oncall"}]}`), "a phase is not skipped"},
+		"a phase is not skipped": {steer(t.Context(), users["oncall"], `{"approvals": [{"step": "Drop", "by": "oncall"}]}`), "a phase can be approved when the one before it has begun"},
 		"to revoke is a right":   {users["nobody"].Create(t.Context(), object(t, rotationOf("revoking", "Revoke"))), "needs the right to revoke"},
 		"a rotation does not come with an approval": {
 			users["oncall"].Create(t.Context(), object(t, strings.Replace(rotationOf("ready", "Root"), `"mesh"`, `"approvals": [{"step": "Drop", "by": "oncall"}], "mesh"`, 1))),

@@ -144,6 +144,9 @@ func (s *scope) judgeAuthority(state authority.State, due pki.Dues, now time.Tim
 		return bad(v1alpha1.ReasonForeignChange, fmt.Sprintf("%s (written by %s)", due.Refused, state.By))
 	case due.Refused != "":
 		return bad(v1alpha1.ReasonTargetFailed, due.Refused)
+	case state.Present != nil && s.rotating == nil && len(s.rotations) > 0 && len(state.Present.Roots) > 1:
+		return bad(v1alpha1.ReasonForeignChange, fmt.Sprintf("the Secret cacerts trusts %d roots, and no rotation is under way that would drop one: when no proxy presents a leaf "+
+			"of another than that which signs, leave that one (written by %s)", len(state.Present.Roots), state.By))
 	case state.Present == nil:
 		if s.rotating == nil && len(s.rotations) > 0 {
 			return bad(v1alpha1.ReasonTargetFailed, "there is no CA yet, and the MeshRotation that was to make it was taken back: create another with change Source")

@@ -231,26 +231,34 @@ func (r *Reconciler) gather(ctx context.Context, s *scope) (validate.Facts, erro
 	return known, nil
 }
 
-// write writes the status when it has changed, and tells an event when Ready changed its reason.
+// write writes the status when it has changed, and tells an event when Ready changed its reason, or the CA came into trouble.
 func (r *Reconciler) write(ctx context.Context, s *scope) error {
 	if err := conditions.Write(ctx, r.Client, s.before, s.mesh); err != nil {
 		return err
 	}
-	last, now := readyOf(s.before), readyOf(s.mesh)
-	if now.Reason == last.Reason {
-		return nil
+	last, now := conditionOf(s.before, v1alpha1.ConditionReady), conditionOf(s.mesh, v1alpha1.ConditionReady)
+	if now.Reason != last.Reason {
+		r.tellOf(s.mesh, now, now.Reason != v1alpha1.ReasonProgressing && now.Reason != v1alpha1.ReasonRemoving)
 	}
-	kind := corev1.EventTypeNormal
-	if now.Status != metav1.ConditionTrue && now.Reason != v1alpha1.ReasonProgressing && now.Reason != v1alpha1.ReasonRemoving {
-		kind = corev1.EventTypeWarning
+	last, now = conditionOf(s.before, v1alpha1.ConditionCertificatesReady), conditionOf(s.mesh, v1alpha1.ConditionCertificatesReady)
+	if now.Reason != last.Reason && now.Status == metav1.ConditionFalse {
+		r.tellOf(s.mesh, now, now.Reason != v1alpha1.ReasonProgressing)
 	}
-	r.Recorder.Eventf(s.mesh, nil, kind, now.Reason, "Reconcile", "%s", now.Message)
 	return nil
 }
 
-func readyOf(m *v1alpha1.MeshInstallation) metav1.Condition {
+// tellOf makes an event of a condition; bad ones are warnings.
+func (r *Reconciler) tellOf(m *v1alpha1.MeshInstallation, c metav1.Condition, bad bool) {
+	kind := corev1.EventTypeNormal
+	if c.Status != metav1.ConditionTrue && bad {
+		kind = corev1.EventTypeWarning
+	}
+	r.Recorder.Eventf(m, nil, kind, c.Reason, "Reconcile", "%s", c.Message)
+}
+
+func conditionOf(m *v1alpha1.MeshInstallation, typ string) metav1.Condition {
 	for _, c := range m.Status.Conditions {
-		if c.Type == v1alpha1.ConditionReady {
+		if c.Type == typ {
 			return c
 		}
 	}

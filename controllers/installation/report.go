@@ -80,6 +80,8 @@ func (r *Reconciler) report(ctx context.Context, s *scope, out outcome) time.Dur
 	metrics.Mesh(s.mesh.Name, status.ResolvedVersion, status.StableRevision, map[string]bool{
 		v1alpha1.ConditionReady:    apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady),
 		v1alpha1.ConditionUpToDate: apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionUpToDate),
+
+		v1alpha1.ConditionCertificatesReady: apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionCertificatesReady),
 	})
 	return wait
 }

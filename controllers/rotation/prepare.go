@@ -46,7 +46,11 @@ func wrong(of string, problems []pki.Problem) error {
 	for i, p := range problems {
 		all[i], stalled = p.String(), stalled || p.At.IsZero()
 	}
-	return &waiting{reason: v1alpha1.ReasonInvalidCA, note: of + ": " + strings.Join(all, "; "), stalled: stalled, again: lookAgain}
+	reason := v1alpha1.ReasonInvalidCA
+	if !stalled { // it only has to become valid everywhere
+		reason = v1alpha1.ReasonPreparing
+	}
+	return &waiting{reason: reason, note: of + ": " + strings.Join(all, "; "), stalled: stalled, again: lookAgain}
 }
 
 // prepare makes what the rotation leads to, keeps it, and plans. Nothing of the mesh changes.

@@ -306,6 +306,9 @@ func (r *Reconciler) hold(ctx context.Context, s *scope, reason, note string, st
 // tell makes an event of a decision that differs from the last one.
 func (r *Reconciler) tell(s *scope, d pki.Decision) {
 	last := apimeta.FindStatusCondition(s.before.Status.Conditions, v1alpha1.ConditionComplete)
+	if d.Reason == v1alpha1.ReasonUnknown { // it has not been asked yet, mostly; the condition says it
+		return
+	}
 	if last != nil && last.Reason == d.Reason && s.before.Status.Progress.Phase == s.rotation.Status.Progress.Phase {
 		return
 	}

@@ -171,12 +171,15 @@ func (r *Scheduler) prune(ctx context.Context, m *v1alpha1.MeshInstallation, rot
 		}
 		return 1
 	})
-	limit, completed := max(1, int(m.Spec.Certificates.Rotation.HistoryLimit)), false
+	limit, ended, completed := max(1, int(m.Spec.Certificates.Rotation.HistoryLimit)), 0, false
 	for i := range rotations {
 		o := &rotations[i]
 		newest := o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted && !completed
 		completed = completed || newest
-		if i < limit || newest || o.Labels[v1alpha1.LabelMesh] == "" || o.Status.Progress.Outcome == "" || o.DeletionTimestamp != nil {
+		if o.Labels[v1alpha1.LabelMesh] == "" || o.Status.Progress.Outcome == "" {
+			continue
+		}
+		if ended++; ended <= limit || newest || o.DeletionTimestamp != nil {
 			continue
 		}
 		uid := o.UID

@@ -134,7 +134,7 @@ func (s State) Situation(m *v1alpha1.MeshInstallation, rotations []v1alpha1.Mesh
 		Mesh: m.Name, Spec: m.Spec.Certificates, Present: s.Present, SelfSigned: s.Signing == v1alpha1.SigningSelfSigned, Now: now,
 		Last: newest(rotations, func(*v1alpha1.MeshRotation) bool { return true }),
 		Ended: newest(rotations, func(o *v1alpha1.MeshRotation) bool {
-			return o.Status.Plan != nil && o.Status.Progress.Outcome != ""
+			return o.Status.Plan != nil && o.Status.Progress.Outcome != "" && o.Status.Progress.Phase != "" // it has changed something
 		}),
 		Made: newest(rotations, func(o *v1alpha1.MeshRotation) bool {
 			return o.Status.Plan != nil && o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted

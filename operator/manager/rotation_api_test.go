@@ -779,6 +779,56 @@ func TestRotationTurnsBack(t *testing.T) {
 	s.nothingWrong(t)
 }
 
+// A revocation goes before a rollout that pauses, which stands still where it is, with all that it has moved, and goes on afterwards.
+func TestRotationRevokes(t *testing.T) {
+	s := newRotating(t)
+	stop := s.operate(t, nil)
+	defer stop()
+	s.begins(t, v1alpha1.CertificateAuthority{Type: v1alpha1.CASourceManaged}, false, v1alpha1.PhaseDrop)
+	first := s.ends(t, "default-1", v1alpha1.OutcomeCompleted)
+	s.patch(t, mesh(""), `{"spec":{"version":"1.31.0","upgrade":{"canary":{"steps":[
+		{"name":"rest","type":"DataPlane","dataPlane":{"wave":"rest"}},{"name":"go","type":"Pause"}]}}}}`)
+	moved := func() (bool, string) {
+		var o v1alpha1.MeshRollout
+		err := s.client.Get(t.Context(), client.ObjectKey{Name: "default-1"}, &o)
+		var shop corev1.Namespace
+		if err == nil {
+			err = s.client.Get(t.Context(), client.ObjectKey{Name: "shop"}, &shop)
+		}
+		return err == nil && o.Status.Progress.Step == 1 && shop.Labels[v1alpha1.IstioRevision] == "1-31-0", fmt.Sprintf("%v, step %d, shop at %s", err, o.Status.Progress.Step, shop.Labels[v1alpha1.IstioRevision])
+	}
+	s.await(t, "the rollout to begin", func() (bool, string) {
+		err := s.client.Get(t.Context(), client.ObjectKey{Name: "default-1"}, &v1alpha1.MeshRollout{})
+		return err == nil, fmt.Sprint(err)
+	})
+	// The fake of this test does not speak xDS.
+	s.patch(t, &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1"}}, `{"spec":{"waivers":[{"proof":"Configuration","by":"me","expires":"2036-01-01T00:00:00Z"}]}}`)
+	s.await(t, "the rollout to pause with everything moved", moved)
+	err := s.client.Create(t.Context(), &v1alpha1.MeshRotation{
+		ObjectMeta: metav1.ObjectMeta{Name: "compromised"},
+		Spec:       v1alpha1.MeshRotationSpec{Mesh: "default", Change: v1alpha1.ChangeRevoke, RotationVerbs: v1alpha1.RotationVerbs{Goal: v1alpha1.GoalComplete}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.await(t, "the revocation to be granted", func() (bool, string) {
+		active := s.present(t).Status.ActiveOperation
+		return active != nil && active.Kind == "MeshRotation" && active.Name == "compromised" && active.Preempted == "default-1", fmt.Sprint(active)
+	})
+	o := s.ends(t, "compromised", v1alpha1.OutcomeCompleted) // no approval of Drop is waited for
+	if o.Status.Plan.Kind != v1alpha1.RotationRevoke || o.Status.Plan.From != first.Status.Plan.To {
+		t.Errorf("its plan: %+v", o.Status.Plan)
+	}
+	s.await(t, "the rollout to be active again", func() (bool, string) {
+		active := s.present(t).Status.ActiveOperation
+		return active != nil && active.Kind == "MeshRollout" && active.Name == "default-1" && active.Preempted == "", fmt.Sprint(active)
+	})
+	if still, where := moved(); !still {
+		t.Error("the rollout is not where it stood: " + where)
+	}
+	s.nothingWrong(t)
+}
+
 // A rotation from istiod's own CA that turns back leaves istiod with its own, which it finds again.
 func TestRotationTurnsBackToIstiodsOwn(t *testing.T) {
 	s := newRotating(t)

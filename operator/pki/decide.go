@@ -112,7 +112,7 @@ func Decide(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha
 }
 
 // lawful are the reasons for which a rotation stands still as it should: people, times or other operations are waited for.
-var lawful = []string{v1alpha1.ReasonPaused, v1alpha1.ReasonNotGranted, v1alpha1.ReasonOutsideWindow, v1alpha1.ReasonAwaitingApproval, v1alpha1.ReasonSettling}
+var lawful = []string{v1alpha1.ReasonPaused, v1alpha1.ReasonNotGranted, v1alpha1.ReasonOutsideWindow, v1alpha1.ReasonAwaitingApproval, v1alpha1.ReasonSettling, v1alpha1.ReasonAborted}
 
 type walker struct {
 	plan  *v1alpha1.RotationPlan
@@ -171,14 +171,17 @@ func (w *walker) still() (Decision, bool) {
 	switch {
 	case !w.seen.Secret.Known:
 		return wait(v1alpha1.ReasonUnknown, "the Secret cacerts has not been read yet"), true
-	case w.seen.Secret.Foreign != "" && w.verbs.Goal != v1alpha1.GoalComplete:
+	case w.seen.Secret.Foreign != "" && w.verbs.Goal == v1alpha1.GoalAbort && !w.p.Back:
 		w.p.Outcome = v1alpha1.OutcomeAborted
 		d := w.ended()
 		d.Note = "the Secret cacerts is as " + w.seen.Secret.Foreign + " left it, and nothing was overwritten: leave one root in it, that which signs, and create another MeshRotation, which begins from there"
 		return d, true
 	case w.seen.Secret.Foreign != "":
-		return halt(v1alpha1.ReasonForeignChange, "the Secret cacerts was changed by "+w.seen.Secret.Foreign+
-			", and nothing is overwritten: put back what it held, or set spec.goal to Abort, which ends this rotation and leaves cacerts as it is"), true
+		note := "the Secret cacerts was changed by " + w.seen.Secret.Foreign + ", and nothing is overwritten: put back what it held, to the byte"
+		if !w.p.Back {
+			note += ", or set spec.goal to Abort, which ends this rotation and leaves cacerts as it is"
+		}
+		return halt(v1alpha1.ReasonForeignChange, note), true
 	case w.seen.Paused:
 		return wait(v1alpha1.ReasonPaused, "the MeshInstallation is paused"), true
 	case w.verbs.Paused:
@@ -202,7 +205,9 @@ func (w *walker) sound() (Decision, bool) {
 		switch {
 		case !i.Known:
 			return wait(v1alpha1.ReasonUnknown, "istiod "+i.Name+" has not shown what it signs with: "+i.Why), true
-		case i.Issuer != Fingerprint(w.plan.From.Issuer) || !slices.Equal(i.Roots, []Fingerprint{Fingerprint(w.plan.From.Root)}):
+		case i.Issuer == Fingerprint(w.plan.From.Issuer) && !slices.Equal(i.Roots, []Fingerprint{Fingerprint(w.plan.From.Root)}):
+			return wait(v1alpha1.ReasonReloading, "istiod "+i.Name+" makes proxies trust other roots than cacerts holds: it has not read that anew yet"), true
+		case i.Issuer != Fingerprint(w.plan.From.Issuer):
 			return halt(v1alpha1.ReasonForeignChange, fmt.Sprintf("istiod %s signs with %s, and the rotation would begin from %s: it has not taken what cacerts holds. "+
 				"Put back what it signs with, or take cacerts away; then set spec.goal to Abort, and create another MeshRotation", i.Name, short(i.Issuer), short(Fingerprint(w.plan.From.Issuer)))), true
 		}
@@ -217,7 +222,7 @@ func (w *walker) steer() (turned bool) {
 	}
 	signs := w.p.Phase == v1alpha1.PhaseSign || w.p.Phase == v1alpha1.PhaseDrain
 	if w.verbs.Goal == v1alpha1.GoalAbort && signs {
-		return false // it goes on, for what has begun to sign is not half done: RollBack takes it back
+		return false // both are trusted, and it goes no further than that
 	}
 	w.p.Back = true
 	first := v1alpha1.PhaseSign
@@ -234,6 +239,9 @@ func (w *walker) steer() (turned bool) {
 
 // enter begins a phase, unless something holds it. Nothing is done in it yet: what was observed was counted for the one before.
 func (w *walker) enter(phase v1alpha1.RotationPhase) Decision {
+	if !w.p.Back && w.verbs.Goal != v1alpha1.GoalComplete && phase == v1alpha1.PhaseDrop {
+		return wait(v1alpha1.ReasonAborted, "spec.goal is Abort, and the new CA signs already: the old root is not dropped; set spec.goal to RollBack, which goes back")
+	}
 	if !w.p.Back && w.plan.Kind != v1alpha1.RotationRevoke {
 		if slices.Contains(w.plan.Approve, phase) && !w.approved(phase) {
 			return Decision{

@@ -127,8 +127,14 @@ func TestTraces(t *testing.T) {
 			m.play(t, 5)
 			m.verbs.Goal = v1alpha1.GoalAbort
 		}, v1alpha1.OutcomeRolledBack},
-		{"an abort comes too late", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+		{"it is aborted while leaves change", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.until(t, v1alpha1.PhaseDrain)
+			m.verbs.Goal = v1alpha1.GoalAbort
+			m.play(t, 20)
+			m.verbs.Goal = v1alpha1.GoalRollBack
+		}, v1alpha1.OutcomeRolledBack},
+		{"an abort comes too late", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.until(t, v1alpha1.PhaseDrop)
 			m.verbs.Goal = v1alpha1.GoalAbort
 		}, v1alpha1.OutcomeCompleted},
 		{"it is rolled back while leaves change", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
