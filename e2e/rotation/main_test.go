@@ -35,10 +35,10 @@ func TestMain(m *testing.M) {
 	framework.Main(m, func(e *framework.Env) { env = e })
 }
 
-// The gateway, and the applications behind it and beside it.
+// The gateway, and the application behind it.
 var (
 	ingress = client.ObjectKey{Namespace: "istio-ingress", Name: "ingress"}
-	pay     = framework.Echo{Namespace: "pay", Name: "pay", Version: "v1", Replicas: 2}
+	pay     = framework.Echo{Namespace: "pay", Name: "pay", Version: "v1", Replicas: 3}
 )
 
 // leafSeconds is the shortest life of a leaf that is allowed: agents fetch another one after half of it.
