@@ -1,7 +1,8 @@
 // Copyright The Meshwright Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package controllers holds what is the same for every controller below it: how it tries again.
+// Package controllers holds what is the same for every controller below it: how it tries again, and how often it says
+// what has only been counted.
 package controllers
 
 import (
@@ -22,4 +23,15 @@ const (
 // Options of each controller.
 func Options() controller.Options {
 	return controller.Options{RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)}
+}
+
+// CountEvery bounds how often counts and sentences alone make a write of a status.
+const CountEvery = 10 * time.Second
+
+// Shorter is the shorter one of two waits, of which 0 is none.
+func Shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/dataplane"
@@ -313,9 +314,6 @@ func (r *Reconciler) measure(s *scope, w world, d traffic.Decision, failing stri
 	}
 }
 
-// countEvery bounds how often numbers alone make a write.
-const countEvery = 10 * time.Second
-
 // calm keeps the numbers that were last written while nothing but numbers has changed.
 func (r *Reconciler) calm(s *scope) {
 	last, next := s.before.Status.Shift, s.gateway.Status.Shift
@@ -325,7 +323,7 @@ func (r *Reconciler) calm(s *scope) {
 	now := metav1.NewTime(r.Clock.Now().Truncate(time.Second))
 	same := last != nil && last.Rollout == next.Rollout && last.From == next.From && last.To == next.To && last.Weight == next.Weight &&
 		last.State == next.State && last.Failing == next.Failing
-	if !same || now.Sub(last.Counted.Time) >= countEvery {
+	if !same || now.Sub(last.Counted.Time) >= controllers.CountEvery {
 		next.Counted = now
 		if same && last.Message == next.Message && last.Streams == next.Streams {
 			next.Counted = last.Counted // nothing was counted

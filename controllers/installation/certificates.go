@@ -16,6 +16,7 @@ import (
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/authority"
 	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/metrics"
 	"github.com/meshwright/meshwright/operator/pki"
 )
@@ -26,11 +27,10 @@ const rotationKind = "MeshRotation"
 // gatherRotations reads the rotations of the mesh. One that revokes a root goes before everything else; the other ones wait for what is active. One that
 // is not planned yet changes nothing, and another intermediate under the same root restarts nothing: neither needs a grant.
 func (r *Reconciler) gatherRotations(ctx context.Context, s *scope) error {
-	var all v1alpha1.MeshRotationList
-	if err := r.Client.List(ctx, &all); err != nil {
+	var err error
+	if s.rotations, err = facts.RotationsOf(ctx, r.Client, s.mesh.Name); err != nil {
 		return err
 	}
-	s.rotations = slices.DeleteFunc(all.Items, func(o v1alpha1.MeshRotation) bool { return o.Spec.Mesh != s.mesh.Name })
 	active := s.mesh.Status.ActiveOperation // gatherRollouts may have granted a rollout just now
 	var turn *v1alpha1.MeshRotation
 	for i := range s.rotations {
@@ -189,11 +189,7 @@ func (s *scope) badSource(state authority.State, now time.Time) string {
 	if state.Source == nil {
 		return "spec.certificates.ca.secret.name: there is no Secret " + name + ": create it"
 	}
-	b, problems := pki.ParseBundle(state.Source.Data)
-	if len(problems) == 0 {
-		problems = b.Check(authority.Rules(s.mesh, state.Present, b, now))
-	}
-	if len(problems) > 0 {
+	if _, problems := state.Offered(s.mesh, now); len(problems) > 0 {
 		return "the Secret " + name + ": " + problems[0].String()
 	}
 	return ""

@@ -15,15 +15,13 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/metrics"
 	"github.com/meshwright/meshwright/operator/validate"
 )
-
-// countEvery bounds how often counts alone make a write.
-const countEvery = 10 * time.Second
 
 // countTimes remembers when the counts of each mesh were last written.
 type countTimes struct {
@@ -38,7 +36,7 @@ func (c *countTimes) due(mesh string, now time.Time) (bool, time.Duration) {
 	if c.last == nil {
 		c.last = map[string]time.Time{}
 	}
-	if wait := c.last[mesh].Add(countEvery).Sub(now); wait > 0 {
+	if wait := c.last[mesh].Add(controllers.CountEvery).Sub(now); wait > 0 {
 		return false, wait
 	}
 	c.last[mesh] = now

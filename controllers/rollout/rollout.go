@@ -80,9 +80,6 @@ func (r *Reconciler) underWay(ctx context.Context, _ client.Object) []reconcile.
 	return out
 }
 
-// countEvery bounds how often counts alone make a write.
-const countEvery = 10 * time.Second
-
 // Reconcile makes one decision and keeps it.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	o := &v1alpha1.MeshRollout{}
@@ -112,7 +109,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	metrics.Gates(o.Name, o.Spec.Plan.Mesh, gateStates(d.Progress))
 	wait := next(&o.Spec.Plan, d, now)
 	if quiet := r.onlyCounts(before, o, now); quiet > 0 {
-		return ctrl.Result{RequeueAfter: shorter(wait, quiet)}, nil
+		return ctrl.Result{RequeueAfter: controllers.Shorter(wait, quiet)}, nil
 	}
 	if err := conditions.Write(ctx, r.Client, before, o); err != nil {
 		return ctrl.Result{}, err
@@ -141,18 +138,10 @@ func next(plan *v1alpha1.RolloutPlan, d rollout.Decision, now time.Time) time.Du
 	}
 	for _, t := range times {
 		if !t.IsZero() {
-			wait = shorter(wait, max(time.Second, t.Sub(now)+time.Second/10))
+			wait = controllers.Shorter(wait, max(time.Second, t.Sub(now)+time.Second/10))
 		}
 	}
 	return wait
-}
-
-// shorter is the shorter one of two waits, of which 0 is none.
-func shorter(a, b time.Duration) time.Duration {
-	if a == 0 || b > 0 && b < a {
-		return b
-	}
-	return a
 }
 
 // onlyCounts says for how long a status may wait that differs from the last one in counts and sentences only.
@@ -185,7 +174,7 @@ func (r *Reconciler) onlyCounts(before, after *v1alpha1.MeshRollout, now time.Ti
 	if before.Status.Counted == nil {
 		return 0
 	}
-	return max(0, before.Status.Counted.Add(countEvery).Sub(now))
+	return max(0, before.Status.Counted.Add(controllers.CountEvery).Sub(now))
 }
 
 // tell makes an event of a decision that differs from the last one.

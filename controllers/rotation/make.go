@@ -36,27 +36,29 @@ func (r *Reconciler) make(ctx context.Context, s *scope) (*corev1.Secret, error)
 		return nil, err
 	}
 	if to != nil {
-		if err := s.check(s.fromOr(to), to); err != nil { // before anything is kept
-			return nil, err
-		}
-		more, err := encoded(prefixTo, to)
+		more, err := s.accept(to) // before anything is kept
 		if err != nil {
 			return nil, err
 		}
 		maps.Copy(data, more)
-		if s.state.Present == nil {
-			maps.Copy(data, pki.Prefixed(prefixFrom, pki.Unprefixed(prefixTo, more)))
-		}
 	}
 	return r.keep(ctx, s.rotation, data)
 }
 
-// fromOr is what is present, or what it becomes where there is nothing yet.
-func (s *scope) fromOr(to *pki.Bundle) *pki.Bundle {
-	if s.state.Present == nil {
-		return to
+// accept checks what the rotation leads to, and is what is kept of it. Where there is nothing yet, it is also what the rotation comes from.
+func (s *scope) accept(to *pki.Bundle) (map[string][]byte, error) {
+	if s.state.Present != nil {
+		if err := s.check(s.state.Present.Own(), to); err != nil {
+			return nil, err
+		}
+		return encoded(prefixTo, to)
 	}
-	return s.state.Present.Own()
+	if err := s.check(to, to); err != nil {
+		return nil, err
+	}
+	out, err := encoded(prefixTo, to)
+	maps.Copy(out, pki.Prefixed(prefixFrom, pki.Unprefixed(prefixTo, out)))
+	return out, err
 }
 
 // target makes what the rotation leads to; nil where somebody else has to sign it first. What is to be kept besides is put into data.
@@ -106,11 +108,8 @@ func (s *scope) given() (*pki.Bundle, error) {
 	if s.state.Source == nil {
 		return nil, refuse(v1alpha1.ReasonInvalidCA, "spec.certificates.ca.secret.name: there is no Secret "+name+": create it")
 	}
-	b, problems := pki.ParseBundle(s.state.Source.Data)
+	b, problems := s.state.Offered(s.mesh, s.now)
 	if len(problems) > 0 {
-		return nil, wrong("the Secret "+name, problems)
-	}
-	if problems := b.Check(authority.Rules(s.mesh, s.state.Present, b, s.now)); len(problems) > 0 {
 		return nil, wrong("the Secret "+name, problems)
 	}
 	if len(b.Roots) > 1 {
@@ -236,15 +235,9 @@ func (r *Reconciler) answered(ctx context.Context, s *scope, kept *corev1.Secret
 		s.show(kept.Data[keyOfRequest])
 		return nil, wrong("what was signed", problems)
 	}
-	if err := s.check(s.fromOr(to), to); err != nil {
-		return nil, err
-	}
-	data, err := encoded(prefixTo, to)
+	data, err := s.accept(to)
 	if err != nil {
 		return nil, err
-	}
-	if s.state.Present == nil {
-		maps.Copy(data, pki.Prefixed(prefixFrom, pki.Unprefixed(prefixTo, data)))
 	}
 	if err := r.add(ctx, kept, data); err != nil {
 		return nil, err

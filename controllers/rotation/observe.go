@@ -18,6 +18,7 @@ import (
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/authority"
+	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/pki"
 	"github.com/meshwright/meshwright/operator/probe"
 	"github.com/meshwright/meshwright/operator/render"
@@ -155,15 +156,11 @@ func markedWith(d *unstructured.Unstructured, mark string) bool {
 
 // incapable says why the root of a mesh can't change; empty where it can.
 func (r *Reconciler) incapable(ctx context.Context, m *v1alpha1.MeshInstallation) (string, error) {
-	var all v1alpha1.MeshRevisionList
-	if err := r.Client.List(ctx, &all); err != nil {
+	all, err := facts.RevisionsOf(ctx, r.Client, m.Name)
+	if err != nil {
 		return "", err
 	}
-	for i := range all.Items {
-		revision := &all.Items[i]
-		if revision.Spec.Mesh != m.Name {
-			continue
-		}
+	for _, revision := range all {
 		key := client.ObjectKey{Namespace: revision.Spec.Namespace, Name: render.IstiodName(revision.Name)}
 		found, err := r.Owned.Get(ctx, appsv1.SchemeGroupVersion.WithKind("Deployment"), key)
 		if err != nil {

@@ -33,6 +33,7 @@ import (
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/authority"
 	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/metrics"
 	"github.com/meshwright/meshwright/operator/pki"
 )
@@ -119,11 +120,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		o.Status.Progress.Outcome = v1alpha1.OutcomeAborted
 		return r.hold(ctx, s, v1alpha1.ReasonMeshNotFound, "there is no MeshInstallation "+o.Spec.Mesh+", or it is being deleted: the Secret cacerts stays as it is", false, 0)
 	}
-	var all v1alpha1.MeshRotationList
-	if err := r.Client.List(ctx, &all); err != nil {
+	rotations, err := facts.RotationsOf(ctx, r.Client, o.Spec.Mesh)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
-	s.others = slices.DeleteFunc(all.Items, func(other v1alpha1.MeshRotation) bool { return other.Spec.Mesh != o.Spec.Mesh || other.UID == o.UID })
+	s.others = slices.DeleteFunc(rotations, func(other v1alpha1.MeshRotation) bool { return other.UID == o.UID })
 	s.state = r.Authority.Of(s.mesh)
 	if o.Status.Plan == nil {
 		return r.prepare(ctx, s)
@@ -162,7 +163,7 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 	}
 	metrics.Rotation(s.rotation.Name, s.mesh.Name, string(d.Progress.Phase), d.Reason, seen.Proxies.Total, seen.Proxies.Holding)
 	if quiet := onlyCounts(s.before, s.rotation, s.now); quiet > 0 {
-		return ctrl.Result{RequeueAfter: shorter(untilOf(d, s.now), quiet)}, nil
+		return ctrl.Result{RequeueAfter: controllers.Shorter(untilOf(d, s.now), quiet)}, nil
 	}
 	if err := conditions.Write(ctx, r.Client, s.before, s.rotation); err != nil {
 		return ctrl.Result{}, err
@@ -224,17 +225,6 @@ func untilOf(d pki.Decision, now time.Time) time.Duration {
 	return max(time.Second, d.Until.Sub(now)+time.Second/10) //nolint:mnd // a little later
 }
 
-// shorter is the shorter one of two waits, of which 0 is none.
-func shorter(a, b time.Duration) time.Duration {
-	if a == 0 || b > 0 && b < a {
-		return b
-	}
-	return a
-}
-
-// countEvery bounds how often counts alone make a write.
-const countEvery = 10 * time.Second
-
 // onlyCounts says for how long a status may wait that differs from the last one in counts and sentences only.
 func onlyCounts(before, after *v1alpha1.MeshRotation, now time.Time) time.Duration {
 	last, next := before.Status.DeepCopy(), after.Status.DeepCopy()
@@ -250,7 +240,7 @@ func onlyCounts(before, after *v1alpha1.MeshRotation, now time.Time) time.Durati
 	if !apiequality.Semantic.DeepEqual(last, next) {
 		return 0
 	}
-	return max(0, before.Status.Counted.Add(countEvery).Sub(now))
+	return max(0, before.Status.Counted.Add(controllers.CountEvery).Sub(now))
 }
 
 // report writes a decision into the status.

@@ -25,6 +25,7 @@ import (
 	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/authority"
+	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/pki"
 )
 
@@ -79,11 +80,10 @@ func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 	if mesh.DeletionTimestamp != nil || mesh.Spec.Paused {
 		return ctrl.Result{}, nil
 	}
-	var all v1alpha1.MeshRotationList
-	if err := r.Client.List(ctx, &all); err != nil {
+	rotations, err := facts.RotationsOf(ctx, r.Client, mesh.Name)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
-	rotations := slices.DeleteFunc(all.Items, func(o v1alpha1.MeshRotation) bool { return o.Spec.Mesh != mesh.Name })
 	if err := r.prune(ctx, mesh, rotations); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -117,11 +117,8 @@ func usable(m *v1alpha1.MeshInstallation, state authority.State, now time.Time) 
 	if m.Spec.Certificates.CA.Type != v1alpha1.CASourceSecret || !state.Known {
 		return true
 	}
-	if state.Source == nil {
-		return false
-	}
-	b, problems := pki.ParseBundle(state.Source.Data)
-	return len(problems) == 0 && len(b.Check(authority.Rules(m, state.Present, b, now))) == 0
+	offered, problems := state.Offered(m, now)
+	return offered != nil && len(problems) == 0
 }
 
 // first says whether a mesh that has no istiod yet is to get its CA before it has one. What was aborted before is not begun again.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/dataplane"
+	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/pki"
 	"github.com/meshwright/meshwright/operator/probe"
 )
@@ -28,13 +29,13 @@ const sidecarPort = 15999
 
 // proxies are the pods with a proxy of the revisions of a mesh.
 func (w *Witness) proxies(ctx context.Context, m *v1alpha1.MeshInstallation) ([]dataplane.Proxy, error) {
-	var all v1alpha1.MeshRevisionList
-	if err := w.Client.List(ctx, &all); err != nil {
+	all, err := facts.RevisionsOf(ctx, w.Client, m.Name)
+	if err != nil {
 		return nil, err
 	}
 	revisions := map[string]bool{}
-	for _, r := range all.Items {
-		revisions[r.Name] = r.Spec.Mesh == m.Name
+	for _, r := range all {
+		revisions[r.Name] = true
 	}
 	return w.Index.Proxies(revisions), nil
 }

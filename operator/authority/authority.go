@@ -81,6 +81,18 @@ func (w *Watcher) Of(m *v1alpha1.MeshInstallation) State {
 	return out
 }
 
+// Offered is what the user's Secret of type Secret holds, and what is wrong with it as the CA of a mesh; nil and nothing where there is no such Secret.
+func (s State) Offered(m *v1alpha1.MeshInstallation, now time.Time) (*pki.Bundle, []pki.Problem) {
+	if s.Source == nil {
+		return nil, nil
+	}
+	b, problems := pki.ParseBundle(s.Source.Data)
+	if len(problems) == 0 {
+		problems = b.Check(Rules(m, s.Present, b, now))
+	}
+	return b, problems
+}
+
 // SourceName is the Secret that the user gives; empty for none.
 func SourceName(ca v1alpha1.CertificateAuthority) string {
 	switch {

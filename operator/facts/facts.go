@@ -116,6 +116,15 @@ func RevisionsOf(ctx context.Context, reader client.Reader, mesh string) ([]*v1a
 	return out, nil
 }
 
+// RotationsOf are the MeshRotations of a mesh.
+func RotationsOf(ctx context.Context, reader client.Reader, mesh string) ([]v1alpha1.MeshRotation, error) {
+	var all v1alpha1.MeshRotationList
+	if err := reader.List(ctx, &all); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all.Items, func(o v1alpha1.MeshRotation) bool { return o.Spec.Mesh != mesh }), nil
+}
+
 // Stable is the stable one of the revisions of a mesh, of which status.stableRevision is given: while that is not written yet,
 // the only one there is. It is nil when there is none.
 func Stable(revisions []*v1alpha1.MeshRevision, stable string) *v1alpha1.MeshRevision {

@@ -137,11 +137,8 @@ func (w *walker) decide() Decision {
 	if d, still := w.still(); still {
 		return d
 	}
-	turned := w.steer()
 	switch {
-	case w.p.Outcome != "":
-		return w.ended()
-	case turned:
+	case w.steer():
 		return wait(v1alpha1.ReasonBegins, "everything goes back: what was observed was counted for the other direction")
 	case w.p.Phase == "":
 		if d, not := w.sound(); not {
