@@ -259,7 +259,7 @@ func works(t *testing.T, b *pki.Bundle, now time.Time) {
 		t.Fatal(err)
 	}
 	for _, problem := range b.Check(pki.Rules{
-		Random: rand.Reader, Now: now, Skew: 5 * time.Minute, TrustDomain: "cluster.local", Host: host, LongestLeaf: 24 * time.Hour,
+		Random: rand.Reader, Now: now, Use: now, Skew: 5 * time.Minute, TrustDomain: "cluster.local", Host: host, LongestLeaf: 24 * time.Hour,
 		Trusted: []*x509.Certificate{earlier},
 	}) {
 		t.Error(problem)
