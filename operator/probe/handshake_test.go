@@ -91,20 +91,28 @@ func poolOf(bundles ...*pki.Bundle) *x509.CertPool {
 	return pool
 }
 
-// sidecar is a server that speaks TLS as a proxy does: it waits for a request that never comes, and hangs up when its client does.
+// sidecar is a server that speaks TLS as a proxy does: it waits for a request that never comes, and hangs up when its client does. How
+// handshakes end is told in the order of their connections.
 func sidecar(t *testing.T, config *tls.Config) (port int, handshakes <-chan error) {
 	t.Helper()
 	listener, port := listen(t)
 	results := make(chan error, 8)
+	told := make(chan struct{}) // of the connection before
+	close(told)
 	go func() {
 		for {
 			raw, err := listener.Accept()
 			if err != nil {
 				return
 			}
+			before, mine := told, make(chan struct{})
+			told = mine
 			go func() {
 				conn := tls.Server(raw, config)
-				results <- conn.HandshakeContext(context.Background())
+				err := conn.HandshakeContext(context.Background())
+				<-before
+				results <- err
+				close(mine)
 				_, _ = io.Copy(io.Discard, conn)
 				_ = conn.Close()
 			}()
