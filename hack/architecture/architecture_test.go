@@ -37,7 +37,7 @@ var layers = []struct {
 		"operator/probe", "operator/render", "operator/testkit",
 	}},
 	{"controllers and webhooks", []string{"controllers", "controllers/", "webhooks", "webhooks/"}},
-	{"manager", []string{"operator/manager"}},
+	{"manager and plugin", []string{"operator/manager", "operator/cli"}},
 	{"cmd", []string{"operator/cmd/"}},
 }
 

@@ -1,0 +1,114 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// factory is what every command stands on.
+type factory struct {
+	// Flags are those of kubectl: --kubeconfig, --context, --as and so on.
+	Flags *genericclioptions.ConfigFlags
+	genericiooptions.IOStreams
+
+	// Clock tells ages, deadlines and expiries.
+	Clock clock.Clock
+}
+
+// Config is where the cluster is, and as whom it is asked.
+func (f *factory) Config() (*rest.Config, error) {
+	config, err := f.Flags.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = "kubectl-mesh/" + Version
+	return config, nil
+}
+
+// Client reads and writes at the API server; nothing is cached.
+func (f *factory) Client() (client.WithWatch, error) {
+	config, err := f.Config()
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	return client.NewWithWatch(config, client.Options{Scheme: scheme})
+}
+
+// Mesh reads the mesh of a name; an empty name stands for the only one of the cluster.
+func (f *factory) Mesh(ctx context.Context, c client.Reader, name string) (*v1alpha1.MeshInstallation, error) {
+	if name != "" {
+		mesh := &v1alpha1.MeshInstallation{}
+		if err := c.Get(ctx, client.ObjectKey{Name: name}, mesh); err != nil {
+			return nil, explain(err)
+		}
+		return mesh, nil
+	}
+	var all v1alpha1.MeshInstallationList
+	if err := c.List(ctx, &all); err != nil {
+		return nil, explain(err)
+	}
+	switch len(all.Items) {
+	case 0:
+		return nil, &notFoundError{"the cluster has no MeshInstallation: apply one, for example\n\n" + least}
+	case 1:
+		return &all.Items[0], nil
+	}
+	var names []string
+	for i := range all.Items {
+		names = append(names, all.Items[i].Name)
+	}
+	return nil, usagef("the cluster has %d meshes: say which by --mesh (%s)", len(names), strings.Join(names, ", "))
+}
+
+// least is the least MeshInstallation that works.
+const least = `  apiVersion: meshwright.io/v1alpha1
+  kind: MeshInstallation
+  metadata:
+    name: default
+  spec:
+    version: "1.29"
+`
+
+// Whoami is the user as the API server knows them. Approvals and waivers carry the name.
+func (f *factory) Whoami(ctx context.Context, c client.Client) (string, error) {
+	review := &authenticationv1.SelfSubjectReview{}
+	if err := c.Create(ctx, review); err != nil {
+		return "", fmt.Errorf("asking the API server who you are: %w", err)
+	}
+	return review.Status.UserInfo.Username, nil
+}
+
+// explain turns what the API server says into what a person can do about it.
+func explain(err error) error {
+	switch {
+	case apimeta.IsNoMatchError(err):
+		return &notFoundError{"this cluster does not know Meshwright's kinds: install the operator (" + v1alpha1.DocsURL + "install/), or choose another context"}
+	case apierrors.IsNotFound(err):
+		return &notFoundError{err.Error()}
+	}
+	return err
+}
