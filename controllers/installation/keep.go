@@ -21,7 +21,6 @@ import (
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/conditions"
 	"github.com/meshwright/meshwright/operator/metrics"
-	"github.com/meshwright/meshwright/operator/pki"
 	"github.com/meshwright/meshwright/operator/render"
 	"github.com/meshwright/meshwright/operator/validate"
 	"github.com/meshwright/meshwright/operator/version"
@@ -160,22 +159,7 @@ func (r *Reconciler) request(ctx context.Context, m *v1alpha1.MeshInstallation, 
 	if err != nil {
 		return render.Request{}, err
 	}
-	values, err := v1alpha1.DecodeMap(m.Spec.ControlPlane.Values)
-	if err != nil {
-		return render.Request{}, err
-	}
-	meshConfig, err := v1alpha1.DecodeMap(m.Spec.ControlPlane.MeshConfig)
-	if err != nil {
-		return render.Request{}, err
-	}
-	out := render.Request{
-		Bundle: bundle, KubeVersion: r.KubeVersion, Mesh: m.Name, Revision: revision,
-		Namespace: m.Spec.Namespace, Images: m.Spec.Images, Values: values, MeshConfig: meshConfig,
-	}
-	if m.Spec.Certificates.LeafSeconds != pki.IstioLeafSeconds {
-		out.LeafSeconds = m.Spec.Certificates.LeafSeconds
-	}
-	return out, nil
+	return render.RequestOf(m, bundle, r.KubeVersion, revision)
 }
 
 // requestOf is the same for a revision that exists.

@@ -101,10 +101,10 @@ func (r *Reconciler) move(ctx context.Context, s *scope, known validate.Facts, r
 	if err != nil {
 		return failed(err), err
 	}
-	switch {
-	case same:
+	switch move := rollout.MoveOf(s.revision, request.Revision, request.Bundle.Version(), same); {
+	case move == rollout.MoveNone:
 		return r.refresh(ctx, s)
-	case request.Revision == s.revision.Name && request.Bundle.Version() == s.revision.Spec.Version:
+	case move == rollout.MoveConfigure:
 		revision, out, err := r.change(ctx, s.revision, request, nil)
 		if revision != nil {
 			s.revision = revision

@@ -29,6 +29,7 @@ import (
 
 	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/pki"
 	"github.com/meshwright/meshwright/operator/version"
 )
 
@@ -44,6 +45,26 @@ type Request struct {
 	Values, MeshConfig map[string]any
 	// LeafSeconds is how long the certificates of proxies live, in seconds; 0: as Istio has it.
 	LeafSeconds int32
+}
+
+// RequestOf is what a revision is rendered from, with the values that an installation has now.
+func RequestOf(m *v1alpha1.MeshInstallation, bundle *istio.Bundle, kubeVersion, revision string) (Request, error) {
+	values, err := v1alpha1.DecodeMap(m.Spec.ControlPlane.Values)
+	if err != nil {
+		return Request{}, fmt.Errorf("spec.controlPlane.values: %w", err)
+	}
+	meshConfig, err := v1alpha1.DecodeMap(m.Spec.ControlPlane.MeshConfig)
+	if err != nil {
+		return Request{}, fmt.Errorf("spec.controlPlane.meshConfig: %w", err)
+	}
+	out := Request{
+		Bundle: bundle, KubeVersion: kubeVersion, Mesh: m.Name, Revision: revision,
+		Namespace: m.Spec.Namespace, Images: m.Spec.Images, Values: values, MeshConfig: meshConfig,
+	}
+	if m.Spec.Certificates.LeafSeconds != pki.IstioLeafSeconds {
+		out.LeafSeconds = m.Spec.Certificates.LeafSeconds
+	}
+	return out, nil
 }
 
 // inPlace says whether the revision is the one that Istio itself calls default, whose objects have no suffix.

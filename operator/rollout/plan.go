@@ -200,3 +200,32 @@ func OnChange(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, wanted v1a
 	}
 	return Finish
 }
+
+// Move is what an installation asks for, beside the revision that serves.
+type Move string
+
+// The moves.
+const (
+	// MoveInstall: there is no revision yet.
+	MoveInstall Move = "Install"
+	// MoveNone: the revision that serves was made from the same inputs.
+	MoveNone Move = "None"
+	// MoveConfigure: other values or mesh configuration, which the revision gets where it stands.
+	MoveConfigure Move = "Configure"
+	// MoveRollOut: another version, or another revision, for which a MeshRollout is made.
+	MoveRollOut Move = "RollOut"
+)
+
+// MoveOf says what is asked for by an installation that means a version, under the name of a revision. Same says that the stable
+// revision, nil for none, has that version and was made from the same inputs.
+func MoveOf(stable *v1alpha1.MeshRevision, revision, version string, same bool) Move {
+	switch {
+	case stable == nil:
+		return MoveInstall
+	case same:
+		return MoveNone
+	case stable.Name == revision && stable.Spec.Version == version:
+		return MoveConfigure
+	}
+	return MoveRollOut
+}
