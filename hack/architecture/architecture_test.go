@@ -30,10 +30,10 @@ var layers = []struct {
 	name  string
 	holds []string // packages, or folders when they end in a slash
 }{
-	{"api", []string{"operator/api/"}},
+	{"api", []string{"operator/api/", "config/crd"}},
 	{"pure", pure},
 	{"adapters", []string{
-		"bundles/istio", "operator/apply", "operator/authority", "operator/conditions", "operator/dataplane", "operator/facts", "operator/metrics",
+		"bundles/istio", "operator/admit", "operator/apply", "operator/authority", "operator/conditions", "operator/dataplane", "operator/facts", "operator/metrics", "operator/plan",
 		"operator/probe", "operator/render", "operator/testkit",
 	}},
 	{"controllers and webhooks", []string{"controllers", "controllers/", "webhooks", "webhooks/"}},

@@ -60,7 +60,7 @@ var groups = []struct {
 	id, title string
 	commands  []func(*factory) *cobra.Command
 }{
-	{"see", "See:", []func(*factory) *cobra.Command{}},
+	{"see", "See:", []func(*factory) *cobra.Command{newPlan}},
 	{"steer", "Steer:", []func(*factory) *cobra.Command{}},
 	{"other", "Other:", []func(*factory) *cobra.Command{}},
 }
