@@ -97,23 +97,16 @@ func Of(ctx context.Context, wanted *v1alpha1.MeshInstallation, w World) (*Plan,
 		out.Steps = rollout.NewPlan(wanted, *out.From, *out.To, nil).Steps
 	}
 	changed, err := w.compare(ctx, wanted, next, out.Move)
+	if refused, is := errors.AsType[*refusedError](err); is {
+		problem := field.Invalid(field.NewPath(refused.field), field.OmitValueType{}, refused.err.Error())
+		return &Plan{From: out.From, To: out.To, Problems: field.ErrorList{problem}, Warnings: out.Warnings}, nil
+	}
 	if err != nil {
-		return nil, chartProblem(out, err)
+		return nil, err
 	}
 	out.Objects = changed.objects
 	out.Warnings = append(out.Warnings, changed.warnings...)
 	return out, nil
-}
-
-// chartProblem makes of what a chart refuses a problem of the spec.
-func chartProblem(out *Plan, err error) error {
-	var refused *refusedError
-	if !errors.As(err, &refused) {
-		return err
-	}
-	out.Problems = append(out.Problems, field.Invalid(field.NewPath(refused.field), field.OmitValueType{}, refused.err.Error()))
-	out.Move, out.Steps = "", nil
-	return nil
 }
 
 // stand says how what is under way stands to what is wanted.
