@@ -42,20 +42,31 @@ func Summarise(conditions *[]metav1.Condition, generation int64, v Verdict) {
 	}
 }
 
-// Set writes one condition.
+// Set writes one condition. The message of a reason that somebody has to see to ends with the address of its page.
 func Set(conditions *[]metav1.Condition, generation int64, typ string, status metav1.ConditionStatus, reason, message string) {
-	message = Shorten(message)
 	apimeta.SetStatusCondition(conditions, metav1.Condition{
-		Type: typ, Status: status, Reason: reason, Message: message, ObservedGeneration: generation,
+		Type: typ, Status: status, Reason: reason, Message: withPage(reason, message), ObservedGeneration: generation,
 	})
 }
 
+// withPage names the page of a reason, however long the message is. One that quotes another condition names its page already, which is
+// nearer to the matter.
+func withPage(reason, message string) string {
+	if v1alpha1.Unattended(reason) || strings.Contains(message, v1alpha1.DocsURL) {
+		return Shorten(message)
+	}
+	page := " (" + v1alpha1.Runbook(reason) + ")"
+	return shorten(message, maxMessage-len(page)) + page
+}
+
 // Shorten cuts a message to what people read and the API allows.
-func Shorten(message string) string {
-	if len(message) <= maxMessage {
+func Shorten(message string) string { return shorten(message, maxMessage) }
+
+func shorten(message string, limit int) string {
+	if len(message) <= limit {
 		return message
 	}
-	return strings.ToValidUTF8(message[:maxMessage-3], "") + "..." // the cut may go through a character
+	return strings.ToValidUTF8(message[:limit-3], "") + "..." // the cut may go through a character
 }
 
 // Current says whether a condition is True and was observed for the newest generation.

@@ -90,8 +90,27 @@ func TestLongMessage(t *testing.T) {
 	for _, letter := range []string{"a", "ü", "€", "🌊"} {
 		var conditions []metav1.Condition
 		Set(&conditions, 1, "Ready", metav1.ConditionFalse, "Long", "x"+strings.Repeat(letter, 2000))
-		if got := conditions[0].Message; len(got) > maxMessage || !utf8.ValidString(got) || !strings.HasSuffix(got, letter+"...") {
-			t.Errorf("%s: %d bytes, ending %q", letter, len(got), got[len(got)-8:])
+		if got := conditions[0].Message; len(got) > maxMessage || !utf8.ValidString(got) || !strings.HasSuffix(got, letter+"... (https://meshwright.io/docs/runbook/Long/)") {
+			t.Errorf("%s: %d bytes, ending %q", letter, len(got), got[len(got)-60:])
+		}
+	}
+}
+
+// A message of what somebody has to see to names the page that says how; that of another condition, which it quotes, is enough.
+func TestPages(t *testing.T) {
+	for _, tc := range []struct{ reason, message, want string }{
+		{v1alpha1.ReasonGateFailed, "success-rate 96%", "success-rate 96% (https://meshwright.io/docs/runbook/GateFailed/)"},
+		{
+			v1alpha1.ReasonGatewaysNotReady, "edge/ingress: pod crashes (https://meshwright.io/docs/runbook/PodsNotReady/)",
+			"edge/ingress: pod crashes (https://meshwright.io/docs/runbook/PodsNotReady/)",
+		},
+		{v1alpha1.ReasonMoving, "3 of 5 workloads", "3 of 5 workloads"},
+		{v1alpha1.ReasonReady, "serves", "serves"},
+	} {
+		var conditions []metav1.Condition
+		Set(&conditions, 1, "Any", metav1.ConditionFalse, tc.reason, tc.message)
+		if got := conditions[0].Message; got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.reason, got, tc.want)
 		}
 	}
 }
