@@ -41,7 +41,7 @@ test-hsm: ## A root in a PKCS#11 token: SoftHSM and a C compiler, which apt-get 
 
 .PHONY: test-api
 test-api: bundles ## Tests on a real kube-apiserver and etcd
-	assets="$$($(CLUSTER) envtest)" && KUBEBUILDER_ASSETS="$$assets" $(GO) test -tags api $(API_PACKAGES)
+	assets="$$($(CLUSTER) envtest)" && KUBEBUILDER_ASSETS="$$assets" $(GO) test -tags api -parallel 4 -timeout 30m $(API_PACKAGES)
 
 # The packages that have tests of the build tag api.
 API_PACKAGES = $(addprefix ./,$(sort $(dir $(wildcard operator/*/*_api_test.go operator/*/*/*_api_test.go \
