@@ -270,6 +270,9 @@ func (p *MeshPlan) writeObjects(say func(string, ...any)) {
 		if o.Beside != "" {
 			about = append(about, "beside "+o.Beside)
 		}
+		if o.Beside != "" && o.Added+o.Removed == 0 {
+			about = append(about, "the same")
+		}
 		if o.Added+o.Removed > 0 {
 			about = append(about, fmt.Sprintf("+%d -%d lines", o.Added, o.Removed))
 		}

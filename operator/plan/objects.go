@@ -20,6 +20,7 @@ import (
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/render"
 	"github.com/meshwright/meshwright/operator/rollout"
+	"github.com/meshwright/meshwright/operator/version"
 )
 
 // Action is what happens to an object.
@@ -39,7 +40,8 @@ type Object struct {
 	Kind, Namespace, Name string
 	// Beside is the object of the old revision that it was compared with; empty where it is the same object, or there is none.
 	Beside string
-	// Added and Removed count lines; Diff is the unified diff to what there is, in which revisions have one name. CRDs, which are long, have none.
+	// Added and Removed count lines; Diff is the unified diff. Objects of two revisions are compared as if these and their
+	// versions had one name. CRDs, which are long, have no diff.
 	Added, Removed int
 	Diff           string
 }
@@ -78,20 +80,20 @@ func (w World) compare(ctx context.Context, wanted *v1alpha1.MeshInstallation, n
 	if before.once == nil && w.Stable != nil { // nothing to compare with
 		after.once = nil
 	}
-	if err := out.pairs(before.once, after.once, "", ""); err != nil {
+	if err := out.pairs(before.once, after.once, side{}, side{}); err != nil {
 		return nil, err
 	}
-	old := ""
+	old, now := side{}, side{next.Revision, next.Bundle.Version()}
 	if w.Stable != nil {
-		old = w.Stable.Name
+		old = side{w.Stable.Name, w.Stable.Spec.Version}
 	}
 	if move == rollout.MoveNone {
 		before.controlPlane, after.controlPlane = nil, nil // kept as it was rendered, whatever the charts of this build are
 	}
-	if err := out.pairs(before.controlPlane, after.controlPlane, old, next.Revision); err != nil {
+	if err := out.pairs(before.controlPlane, after.controlPlane, old, now); err != nil {
 		return nil, err
 	}
-	return out, out.pairs(before.gateways, after.gateways, old, next.Revision)
+	return out, out.pairs(before.gateways, after.gateways, old, now)
 }
 
 // sets are the objects of a mesh.
@@ -188,27 +190,48 @@ func (c *comparison) installation(before, after *v1alpha1.MeshInstallation) erro
 		return err
 	}
 	if before == nil {
-		return c.pairs(nil, []*unstructured.Unstructured{wanted}, "", "")
+		return c.pairs(nil, []*unstructured.Unstructured{wanted}, side{}, side{})
 	}
 	was, err := specOf(before)
 	if err != nil {
 		return err
 	}
-	return c.pairs([]*unstructured.Unstructured{was}, []*unstructured.Unstructured{wanted}, "", "")
+	return c.pairs([]*unstructured.Unstructured{was}, []*unstructured.Unstructured{wanted}, side{}, side{})
 }
 
 // sameSpec says whether two installations want the same.
 func sameSpec(a, b *v1alpha1.MeshInstallation) bool { return reflect.DeepEqual(a.Spec, b.Spec) }
 
+// side are the names that two revisions differ by in any case.
+type side struct{ revision, version string }
+
+// neutral takes the name of the revision out of a text. That of a revision in place is a word that other things are called too.
+func (s side) neutral(text string) string {
+	if s.revision == "" || s.revision == version.DefaultRevisionName {
+		return text
+	}
+	return strings.ReplaceAll(text, s.revision, "<revision>")
+}
+
+// text writes an object without the name of its revision, and without its version where it stands beside that of another one.
+func (s side) text(o *unstructured.Unstructured, beside bool) (string, error) {
+	raw, err := yaml.Marshal(o.Object)
+	out := s.neutral(string(raw))
+	if beside {
+		out = strings.ReplaceAll(out, s.version, "<version>")
+	}
+	return out, err
+}
+
 // pairs compares objects of two revisions; those of one name, but for the revision in it, belong together.
-func (c *comparison) pairs(before, after []*unstructured.Unstructured, old, next string) error {
+func (c *comparison) pairs(before, after []*unstructured.Unstructured, old, next side) error {
 	was := map[string]*unstructured.Unstructured{}
 	for _, o := range before {
-		was[keyOf(o, old)] = o
+		was[old.neutral(nameOf(o))] = o
 	}
 	var found []Object
 	for _, o := range after {
-		key := keyOf(o, next)
+		key := next.neutral(nameOf(o))
 		changed, err := difference(was[key], o, old, next)
 		if err != nil {
 			return err
@@ -236,19 +259,8 @@ func nameOf(o *unstructured.Unstructured) string {
 	return o.GetKind() + "/" + o.GetNamespace() + "/" + o.GetName()
 }
 
-// keyOf is what an object is called, whatever its revision.
-func keyOf(o *unstructured.Unstructured, revision string) string { return neutral(nameOf(o), revision) }
-
-// neutral takes the name of a revision out of a text. That of a revision in place is a word that other things are called too.
-func neutral(text, revision string) string {
-	if revision == "" || revision == "default" {
-		return text
-	}
-	return strings.ReplaceAll(text, revision, "<revision>")
-}
-
 // difference is what happens to an object; nil for nothing.
-func difference(before, after *unstructured.Unstructured, old, next string) (*Object, error) {
+func difference(before, after *unstructured.Unstructured, old, next side) (*Object, error) {
 	out := &Object{Action: Create, Kind: after.GetKind(), Namespace: after.GetNamespace(), Name: after.GetName()}
 	if before != nil {
 		out.Action = Change
@@ -265,11 +277,11 @@ func difference(before, after *unstructured.Unstructured, old, next string) (*Ob
 	if before == nil {
 		return out, nil
 	}
-	was, err := text(before, old)
+	was, err := old.text(before, out.Beside != "")
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := text(after, next)
+	wanted, err := next.text(after, out.Beside != "")
 	if err != nil {
 		return nil, err
 	}
@@ -287,10 +299,4 @@ func difference(before, after *unstructured.Unstructured, old, next string) (*Ob
 		}
 	}
 	return out, nil
-}
-
-// text writes an object without the name of its revision.
-func text(o *unstructured.Unstructured, revision string) (string, error) {
-	raw, err := yaml.Marshal(o.Object)
-	return neutral(string(raw), revision), err
 }
