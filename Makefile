@@ -67,7 +67,7 @@ bench: bundles ## Measure on a real cluster, made anew, and write docs/benchmark
 	$(CLUSTER) down --name bench
 
 .PHONY: docs
-docs: bundles ## Write docs/what-you-see.md from a real run
+docs: bundles ## Write docs/what-you-see.md, docs/session.md and docs/session.cast from a real run
 	$(GO) run ./e2e/transcript
 	$(CLUSTER) down --name docs
 

@@ -1,8 +1,8 @@
 // Copyright The Meshwright Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command transcript writes docs/what-you-see.md: what kubectl prints of a healthy installation and of broken ones,
-// taken from a real run.
+// Command transcript writes docs/what-you-see.md, which is what kubectl prints of a healthy installation and of broken ones, and
+// docs/session.md with docs/session.cast, which are an upgrade at the terminal. All of it is taken from a real run.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	out := flag.String("o", "", "file to write; default: docs/what-you-see.md of this checkout")
+	out := flag.String("o", "", "folder to write into; default: docs of this checkout")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *out)
@@ -81,7 +81,7 @@ func run(ctx context.Context, out string) error {
 		return err
 	}
 	if out == "" {
-		out = filepath.Join(env.Root, "docs", "what-you-see.md")
+		out = filepath.Join(env.Root, "docs")
 	}
 	restore, err := env.WithoutWebhook(ctx)
 	if err != nil {
@@ -106,7 +106,10 @@ func run(ctx context.Context, out string) error {
 			return err
 		}
 	}
-	return os.WriteFile(out, []byte(b.String()), 0o644)
+	if err := os.WriteFile(filepath.Join(out, "what-you-see.md"), []byte(b.String()), 0o644); err != nil {
+		return err
+	}
+	return session(ctx, env, out)
 }
 
 func play(ctx context.Context, env *framework.Env, b *strings.Builder, s scene) error {
