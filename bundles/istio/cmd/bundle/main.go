@@ -26,7 +26,7 @@ import (
 )
 
 // format is part of the key of an archive: raise it when what this command writes changes.
-const format = "1"
+const format = "2"
 
 // charts says where Istio's module keeps each chart, by the name under which it is published.
 var charts = map[string]string{
@@ -170,7 +170,7 @@ func packChart(t *tar.Writer, chart, dir, version string) error {
 
 var (
 	chartVersion = regexp.MustCompile(`(?m)^(version|appVersion): .*$`)
-	testHub      = regexp.MustCompile(`(?m)^(\s*hub): gcr\.io/istio-testing$`)
+	testHub      = regexp.MustCompile(`(?m)^(\s*hub): (?:gcr\.io/istio-testing|registry\.istio\.io/testing)$`)
 	testTag      = regexp.MustCompile(`(?m)^(\s*tag): latest$`)
 )
 
