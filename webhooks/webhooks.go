@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,6 +28,8 @@ type Dependencies struct {
 	Reader, Live client.Reader
 	Facts        *facts.Gatherer
 	Index        *dataplane.Index
+	// Self is the name by which the API server knows the operator.
+	Self string
 }
 
 // judge applies rules to what the caches know of a mesh, and to what there is of what was named anew outside of it. Before anything is
@@ -52,14 +55,48 @@ func (d Dependencies) judge(
 
 // SetupWithManager registers every webhook with the manager's server.
 func SetupWithManager(mgr ctrl.Manager, d Dependencies) error {
-	err := ctrl.NewWebhookManagedBy(mgr, &v1alpha1.MeshInstallation{}).WithValidator(&installation{d}).Complete()
+	err := ctrl.NewWebhookManagedBy(mgr, &v1alpha1.MeshInstallation{}).WithValidator(others[*v1alpha1.MeshInstallation]{&installation{d}, d.Self}).Complete()
 	if err != nil {
 		return fmt.Errorf("webhook of MeshInstallation: %w", err)
 	}
-	if err := ctrl.NewWebhookManagedBy(mgr, &v1alpha1.MeshGateway{}).WithValidator(&gateway{d}).Complete(); err != nil {
+	err = ctrl.NewWebhookManagedBy(mgr, &v1alpha1.MeshGateway{}).WithValidator(others[*v1alpha1.MeshGateway]{&gateway{d}, d.Self}).Complete()
+	if err != nil {
 		return fmt.Errorf("webhook of MeshGateway: %w", err)
 	}
 	return nil
+}
+
+// others judges what all but the operator write: it writes finalizers, and the gateways of spec.gateways, which were judged there. The match
+// conditions of config/webhook say the same, and spare the call; the webhooks that OLM makes can't have any.
+type others[T runtime.Object] struct {
+	admission.Validator[T]
+	self string
+}
+
+func (o others[T]) ValidateCreate(ctx context.Context, object T) (admission.Warnings, error) {
+	if o.own(ctx) {
+		return nil, nil
+	}
+	return o.Validator.ValidateCreate(ctx, object)
+}
+
+func (o others[T]) ValidateUpdate(ctx context.Context, before, object T) (admission.Warnings, error) {
+	if o.own(ctx) {
+		return nil, nil
+	}
+	return o.Validator.ValidateUpdate(ctx, before, object)
+}
+
+func (o others[T]) ValidateDelete(ctx context.Context, object T) (admission.Warnings, error) {
+	if o.own(ctx) {
+		return nil, nil
+	}
+	return o.Validator.ValidateDelete(ctx, object)
+}
+
+func (o others[T]) own(ctx context.Context) bool {
+	request, err := admission.RequestFromContext(ctx)
+	return err == nil && request.UserInfo.Username == o.self
 }
 
 // invalid turns errors of fields into what kubectl prints; nil for none.

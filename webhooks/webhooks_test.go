@@ -4,16 +4,21 @@
 package webhooks
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	admissionv1 "k8s.io/api/admission/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -99,4 +104,49 @@ func gatherer(t *testing.T) *facts.Gatherer {
 	return &facts.Gatherer{
 		Library: library, Catalogue: catalogue, Kubernetes: semver.MustParse("1.34.4"), Clock: clocktesting.NewFakePassiveClock(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)),
 	}
+}
+
+// What the operator itself writes is not judged, whether or not the webhook configuration spares the call; what others write is.
+func TestTheOperatorIsNotJudged(t *testing.T) {
+	const self = "system:serviceaccount:operators:meshwright"
+	refuses := others[*v1alpha1.MeshGateway]{&refusing{}, self}
+	for _, tc := range []struct {
+		reason, user string
+		refused      bool
+	}{
+		{"the operator", self, false},
+		{"the service account of the same name elsewhere", "system:serviceaccount:default:meshwright", true},
+		{"a person", "alice", true},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			request := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{UserInfo: authenticationv1.UserInfo{Username: tc.user}}}
+			ctx := admission.NewContextWithRequest(t.Context(), request)
+			g := &v1alpha1.MeshGateway{}
+			_, create := refuses.ValidateCreate(ctx, g)
+			_, update := refuses.ValidateUpdate(ctx, g, g)
+			_, del := refuses.ValidateDelete(ctx, g)
+			for verb, err := range map[string]error{"create": create, "update": update, "delete": del} {
+				if (err != nil) != tc.refused {
+					t.Errorf("%s: %v, refused is %v", verb, err, tc.refused)
+				}
+			}
+		})
+	}
+}
+
+// refusing refuses everything.
+type refusing struct{}
+
+var errRefused = errors.New("refused")
+
+func (refusing) ValidateCreate(context.Context, *v1alpha1.MeshGateway) (admission.Warnings, error) {
+	return nil, errRefused
+}
+
+func (refusing) ValidateUpdate(context.Context, *v1alpha1.MeshGateway, *v1alpha1.MeshGateway) (admission.Warnings, error) {
+	return nil, errRefused
+}
+
+func (refusing) ValidateDelete(context.Context, *v1alpha1.MeshGateway) (admission.Warnings, error) {
+	return nil, errRefused
 }

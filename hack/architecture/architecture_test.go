@@ -33,7 +33,7 @@ var layers = []struct {
 	{"api", []string{"operator/api/", "config/crd"}},
 	{"pure", pure},
 	{"adapters", []string{
-		"bundles/istio", "operator/admit", "operator/apply", "operator/authority", "operator/conditions", "operator/dataplane", "operator/facts", "operator/metrics", "operator/plan",
+		"bundles/istio", "config/policy", "operator/admit", "operator/apply", "operator/authority", "operator/conditions", "operator/dataplane", "operator/facts", "operator/metrics", "operator/plan",
 		"operator/probe", "operator/render", "operator/testkit",
 	}},
 	{"controllers and webhooks", []string{"controllers", "controllers/", "webhooks", "webhooks/"}},
@@ -44,7 +44,7 @@ var layers = []struct {
 // pure packages decide and do nothing else.
 var pure = []string{
 	"operator/version", "operator/traffic", "operator/analysis", "operator/rollout", "operator/rollout/sim", "operator/validate",
-	"operator/pki",
+	"operator/pki", "operator/preflight",
 }
 
 // impure is what a pure package may not stand on, directly or not. Loggers and clocks that API machinery itself brings

@@ -20,7 +20,6 @@ import (
 	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -47,8 +46,6 @@ import (
 	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/metrics"
 	"github.com/meshwright/meshwright/operator/probe"
-	"github.com/meshwright/meshwright/webhooks"
-	"github.com/meshwright/meshwright/webhooks/certs"
 )
 
 // Names of the operator's own objects, as config/default has them.
@@ -92,13 +89,18 @@ func New(ctx context.Context, config *rest.Config, o Options) (ctrl.Manager, err
 	if err != nil {
 		return nil, err
 	}
-	keeper := &certs.Keeper{
-		Secret: client.ObjectKey{Namespace: o.Namespace, Name: webhookSecret}, Service: webhookService, Webhook: webhookName,
-		Clock: clock.RealClock{},
-	}
-	mgr, err := ctrl.NewManager(config, managerOptions(o, scheme, keeper))
+	certificate, err := newCertificate(o)
 	if err != nil {
 		return nil, err
+	}
+	mgr, err := ctrl.NewManager(config, managerOptions(o, scheme, certificate))
+	if err != nil {
+		return nil, err
+	}
+	if o.KeepPolicies {
+		if err := keepPolicies(ctx, mgr, o.Namespace); err != nil {
+			return nil, err
+		}
 	}
 	parts, err := newParts(ctx, mgr, o, kubernetes)
 	if err != nil {
@@ -108,7 +110,7 @@ func New(ctx context.Context, config *rest.Config, o Options) (ctrl.Manager, err
 		return nil, err
 	}
 	if o.WebhookPort != 0 {
-		if err := parts.addWebhooks(ctx, mgr, keeper); err != nil {
+		if err := parts.addWebhooks(ctx, mgr, certificate); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +134,7 @@ func serverVersion(config *rest.Config) (*semver.Version, error) {
 	return semver.New(full.Major(), full.Minor(), full.Patch(), "", ""), nil
 }
 
-func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctrl.Options {
+func managerOptions(o Options, scheme *runtime.Scheme, certificate certificate) ctrl.Options {
 	out := ctrl.Options{
 		Scheme:                        scheme,
 		HealthProbeBindAddress:        o.ProbeAddress,
@@ -167,10 +169,10 @@ func managerOptions(o Options, scheme *runtime.Scheme, keeper *certs.Keeper) ctr
 	}
 	if o.WebhookPort != 0 {
 		// The metrics are served with the same certificate, which is replaced in time; controller-runtime's own one is made once, for a year.
-		out.Metrics.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = keeper.GetCertificate }}
+		out.Metrics.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = certificate.GetCertificate }}
 		out.WebhookServer = webhook.NewServer(webhook.Options{
 			Port:    o.WebhookPort,
-			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = keeper.GetCertificate }},
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = certificate.GetCertificate }},
 		})
 	}
 	return out
@@ -362,35 +364,4 @@ func (p *parts) addControllers(mgr ctrl.Manager) error {
 		}
 	}
 	return nil
-}
-
-func (p *parts) addWebhooks(ctx context.Context, mgr ctrl.Manager, keeper *certs.Keeper) error {
-	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
-	if err != nil {
-		return err
-	}
-	changed := make(chan struct{}, 1)
-	keeper.Client, keeper.Configurations, keeper.Changed = live, mgr.GetClient(), changed
-	informer, err := mgr.GetCache().GetInformer(ctx, &admissionregistrationv1.ValidatingWebhookConfiguration{}, cache.BlockUntilSynced(false))
-	if err != nil {
-		return err
-	}
-	poke := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
-	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { poke() }, UpdateFunc: func(any, any) { poke() },
-	}); err != nil {
-		return err
-	}
-	if err := mgr.Add(keeper); err != nil {
-		return err
-	}
-	if err := mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()); err != nil {
-		return err
-	}
-	return webhooks.SetupWithManager(mgr, webhooks.Dependencies{Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Facts: p.gatherer, Index: p.index})
 }

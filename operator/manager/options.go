@@ -25,6 +25,10 @@ type Options struct {
 	ProbeAddress string
 	// WebhookPort serves admission reviews; 0 turns the webhooks off.
 	WebhookPort int
+	// WebhookCertDir holds tls.crt and tls.key of somebody who also writes the caBundle, such as OLM. Empty: the operator issues its own.
+	WebhookCertDir string
+	// KeepPolicies applies the admission policies of config/policy, for installers that can't.
+	KeepPolicies bool
 	// Namespace the operator runs in.
 	Namespace string
 	// LeaderElection lets one of several replicas act.
@@ -52,6 +56,10 @@ func (o *Options) Bind(flags *flag.FlagSet) {
 	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8443", "address that serves metrics over TLS to authenticated readers; 0 turns them off")
 	flags.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "address that serves /healthz and /readyz")
 	flags.IntVar(&o.WebhookPort, "webhook-port", 9443, "port that serves admission reviews; 0 turns the webhooks off")
+	flags.StringVar(&o.WebhookCertDir, "webhook-cert-dir", "",
+		"folder with tls.crt and tls.key of an installer that also writes the caBundle of the webhooks, such as OLM; default: the operator issues its own")
+	flags.BoolVar(&o.KeepPolicies, "keep-policies", false,
+		"apply the operator's admission policies at each start and keep them, where the installer can't, such as OLM")
 	flags.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace the operator runs in; default: POD_NAMESPACE")
 	flags.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas act")
 	flags.StringVar(&o.IstioTokenFile, "istio-token-file", "/var/run/secrets/tokens/istio-token",
