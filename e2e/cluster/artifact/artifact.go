@@ -24,6 +24,7 @@ const (
 	kindEcho             kind = "echo"
 	kindLoad             kind = "load"
 	kindOperator         kind = "meshwright"
+	kindSources          kind = "sources"
 	kindPrometheus       kind = "prometheus"
 	kindCertManager      kind = "cert-manager"
 	kindKubeImage        kind = "kube-image"

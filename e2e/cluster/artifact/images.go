@@ -54,7 +54,11 @@ func (w *workshop) image(a Artifact) recipe {
 	case kindCertManagerImage:
 		return w.single(Artifact{kind: kindCertManager}, image{Tags: []string{CertManagerImageName}, User: nobody})
 	case kindOperatorImage:
-		return w.single(Artifact{kind: kindOperator}, image{Tags: []string{OperatorImageName}, User: nobody})
+		name := OperatorImageName
+		if v != "" {
+			name = OperatorImageNameOf(v)
+		}
+		return w.single(Artifact{kindOperator, v}, image{Tags: []string{name}, User: nobody})
 	}
 	panic("artifact: no recipe for " + a.String()) // check has refused every other kind
 }

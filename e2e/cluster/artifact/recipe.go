@@ -72,8 +72,14 @@ func (a Artifact) check() error {
 		thing, known = "istioctl", IstioctlVersions()
 	case kindEnvoy:
 		thing, known = "Envoy", slices.Sorted(maps.Keys(envoyWheels))
-	case kindEtcd, kindCoreDNS, kindHelm, kindPause, kindRuncw, kindNodeInit, kindEcho, kindLoad, kindOperator, kindPrometheus,
-		kindCertManager, kindEchoImage, kindLoadImage, kindOperatorImage, kindPrometheusImage, kindCertManagerImage:
+	case kindEtcd, kindCoreDNS, kindHelm, kindPause, kindRuncw, kindNodeInit, kindEcho, kindLoad, kindPrometheus,
+		kindCertManager, kindEchoImage, kindLoadImage, kindPrometheusImage, kindCertManagerImage:
+		return nil
+	case kindSources, kindOperator, kindOperatorImage:
+		thisTree := a.version == "" && a.kind != kindSources
+		if !thisTree && !fullCommit.MatchString(a.version) {
+			return fmt.Errorf("%q is no commit: it has 40 digits", a.version)
+		}
 		return nil
 	default:
 		return fmt.Errorf("artifact %q is unknown: use the functions of this package", a.kind)
@@ -117,8 +123,13 @@ func (w *workshop) lookup(a Artifact) recipe {
 		return w.golang.binary("load", goBuild{dir: appsDir, pkg: "./load"})
 	case kindNodeInit:
 		return w.golang.binary("nodeinit", goBuild{pkg: "./e2e/cluster/nodeinit"})
+	case kindSources:
+		return w.sources(v)
 	case kindOperator:
-		r := w.golang.binary("meshwright", goBuild{pkg: "./operator/cmd/meshwright"})
+		if v != "" {
+			return w.operatorOf(v)
+		}
+		r := w.golang.binary("meshwright", goBuild{pkg: operatorPackage})
 		r.reads = append(r.reads, needCharts(w.golang.tree))
 		return r
 	case kindBootstrap:

@@ -20,7 +20,7 @@ import (
 func everything() []Artifact {
 	all := []Artifact{
 		Etcd(), CoreDNS(), HelmCLI(), Runcw(), Pause(), NodeInit(), EchoImage(), LoadImage(), OperatorImage(),
-		PrometheusImage(), CertManagerImage(),
+		PrometheusImage(), CertManagerImage(), Sources(strings.Repeat("a", 40)), OperatorImageOf(strings.Repeat("a", 40)),
 	}
 	for _, v := range KubeVersions() {
 		all = append(all, Kube(v), Kubeadm(v))
@@ -107,6 +107,8 @@ func TestUnknownVersions(t *testing.T) {
 		`Istio "1.29" cannot be built here: there are modules for 1.26.1, 1.28.2, 1.29.1, 1.31.0`: ProxyImage("1.29"),
 		`istioctl "1.31.0" cannot be built here: there are modules for 1.29.1`:                    Istioctl("1.31.0"),
 		`artifact "" is unknown: use the functions of this package`:                               {},
+		`"main" is no commit: it has 40 digits`:                                                   OperatorImageOf("main"),
+		`"" is no commit: it has 40 digits`:                                                       Sources(""),
 	} {
 		if diff := cmp.Diff(want, s.Preflight(t.Context(), a).Error()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -115,7 +117,7 @@ func TestUnknownVersions(t *testing.T) {
 }
 
 func TestRemedies(t *testing.T) {
-	for _, n := range []need{needGo, needPip, needXtables, needPlatform, needCharts(t.TempDir())} {
+	for _, n := range []need{needGo, needPip, needXtables, needPlatform, needCharts(t.TempDir()), needCommit(t.TempDir(), "a")} {
 		if missing, remedy, ok := strings.Cut(n.remedy, ": "); !ok || missing == "" || remedy == "" || strings.Contains(n.remedy, "\n") {
 			t.Errorf("%q does not say in one line what is missing and what to do", n.remedy)
 		}

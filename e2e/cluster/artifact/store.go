@@ -101,7 +101,7 @@ func (s *Store) Preflight(ctx context.Context, want ...Artifact) error {
 }
 
 // Ensure makes what is missing of the artifacts and returns the path of each: an executable for a binary, a
-// docker-archive tarball for an image. The files are never changed afterwards and must not be changed by callers.
+// docker-archive tarball for an image, a folder for sources. They are never changed afterwards and must not be changed by callers.
 // When ctx ends, what was finished stays and the next call goes on from there.
 func (s *Store) Ensure(ctx context.Context, progress Progress, want ...Artifact) (map[Artifact]string, error) {
 	steps, err := s.plan(want)

@@ -55,6 +55,7 @@ var estimates = map[kind]time.Duration{
 	kindEcho:             2 * time.Second,
 	kindLoad:             6 * time.Second,
 	kindOperator:         2 * time.Minute,
+	kindSources:          4 * time.Second,
 	kindPrometheus:       2*time.Minute + 40*time.Second,
 	kindCertManager:      3*time.Minute + 20*time.Second,
 	kindKubeImage:        time.Second,
