@@ -230,6 +230,14 @@ type Finding struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message"`
+	// Code of the gravest thing that was found; it has a page in the runbook. Example: MW101.
+	// +optional
+	// +kubebuilder:validation:MaxLength=20
+	Code string `json:"code,omitempty"`
+	// Severity of the gravest thing that was found: Error, Warning or Info.
+	// +optional
+	// +kubebuilder:validation:Enum=Error;Warning;Info
+	Severity string `json:"severity,omitempty"`
 	// Acknowledged says that it would have held the rollout back, and that the installation names it in
 	// upgrade.acknowledged.
 	// +optional
