@@ -14,7 +14,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -68,11 +67,7 @@ func (e *Env) InstallOperator(ctx context.Context) (err error) {
 	if err := e.WaitDeployment(ctx, client.ObjectKey{Namespace: OperatorNamespace, Name: OperatorDeployment}); err != nil {
 		return err
 	}
-	// The webhook fails open: until the API server reaches the pods, it accepts what the webhook would refuse.
-	return e.WaitFor(ctx, "the webhook to be asked", func(ctx context.Context) (bool, string, error) {
-		err := e.Client.Create(ctx, unknownVersion(), client.DryRunAll)
-		return apierrors.IsInvalid(err), fmt.Sprintf("a mesh of an unknown version: %v", err), nil
-	})
+	return e.WaitWebhook(ctx)
 }
 
 // unknownVersion is what nothing but the webhook refuses.
