@@ -130,7 +130,7 @@ func (s snapshot) istios(t *testing.T) {
 		list(t, &all, client.HasLabels{v1alpha1.LabelMesh})
 		for _, o := range all.Items {
 			name := strings.TrimSpace(kind.Kind + " " + o.GetNamespace() + " " + o.GetName())
-			if probed[o.GetName()] {
+			if probed(kind.Kind, o.GetName()) {
 				continue
 			}
 			s[name] = fmt.Sprintf("uid %s, version %s", o.GetUID(), o.GetResourceVersion())
