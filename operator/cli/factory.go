@@ -5,7 +5,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -29,6 +31,8 @@ type factory struct {
 	Flags *genericclioptions.ConfigFlags
 	genericiooptions.IOStreams
 
+	// OperatorNamespace is where the operator runs.
+	OperatorNamespace *string
 	// Clock tells ages, deadlines and expiries.
 	Clock clock.Clock
 }
@@ -40,6 +44,8 @@ func (f *factory) Config() (*rest.Config, error) {
 		return nil, err
 	}
 	config.UserAgent = "kubectl-mesh/" + Version
+	config.QPS, config.Burst = 50, 300 // as kubectl's
+	config.WarningHandler = rest.NewWarningWriter(f.ErrOut, rest.WarningWriterOptions{Deduplicate: true})
 	return config, nil
 }
 
@@ -62,10 +68,7 @@ func (f *factory) Client() (client.WithWatch, error) {
 func (f *factory) Mesh(ctx context.Context, c client.Reader, name string) (*v1alpha1.MeshInstallation, error) {
 	if name != "" {
 		mesh := &v1alpha1.MeshInstallation{}
-		if err := c.Get(ctx, client.ObjectKey{Name: name}, mesh); err != nil {
-			return nil, explain(err)
-		}
-		return mesh, nil
+		return mesh, f.named(ctx, c, name, mesh, &v1alpha1.MeshInstallationList{})
 	}
 	var all v1alpha1.MeshInstallationList
 	if err := c.List(ctx, &all); err != nil {
@@ -104,7 +107,10 @@ func (f *factory) Whoami(ctx context.Context, c client.Client) (string, error) {
 
 // explain turns what the API server says into what a person can do about it.
 func explain(err error) error {
+	var unreachable *url.Error
 	switch {
+	case errors.As(err, &unreachable):
+		return fmt.Errorf("unable to connect to the server: %w", unreachable.Err)
 	case apimeta.IsNoMatchError(err):
 		return &notFoundError{"this cluster does not know Meshwright's kinds: install the operator (" + v1alpha1.DocsURL + "install/), or choose another context"}
 	case apierrors.IsNotFound(err):

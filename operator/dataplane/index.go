@@ -201,23 +201,22 @@ func (i *Index) Count(q Query) Counts {
 	out := Counts{ByRevision: map[string]int32{}}
 	for namespace, pods := range i.namespaces {
 		for name, p := range pods {
-			revision := p.revision.Value()
-			injection, ours := q.Revisions[revision]
+			verdict, ours := q.judge(namespace, p)
 			if ours {
-				out.ByRevision[revision]++
+				out.ByRevision[p.revision.Value()]++
 			}
-			stale := injection != "" && p.injection.Value() != injection && p.gateway == nothing
-			switch {
-			case revision == q.Stable && revision != "" && !stale:
+			switch verdict {
+			case PodForeign:
+				continue
+			case PodCurrent:
 				out.Current++
-			case revision == q.Stable && revision != "":
+				continue
+			case PodStale:
 				out.Stale++
-				out.Outdated++
-				out.Examples = append(out.Examples, namespace+"/"+name)
-			case ours, q.Namespaces[namespace] && !p.optedOut:
-				out.Outdated++
-				out.Examples = append(out.Examples, namespace+"/"+name)
+			case PodOutdated:
 			}
+			out.Outdated++
+			out.Examples = append(out.Examples, namespace+"/"+name)
 		}
 	}
 	slices.Sort(out.Examples)

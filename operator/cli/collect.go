@@ -1,0 +1,263 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// collected is a kind of which objects are collected.
+type collected struct {
+	schema.GroupVersionKind
+
+	// where the objects are: all of the kind, those of a mesh by label, or those of the operator's namespace.
+	options []client.ListOption
+	// folder in the archive.
+	folder string
+}
+
+func (b *bundle) kinds() []collected {
+	var out []collected
+	for _, kind := range []string{"MeshInstallation", "MeshRevision", "MeshGateway", "MeshRollout", "MeshRotation"} {
+		out = append(out, collected{v1alpha1.GroupVersion.WithKind(kind), nil, "meshwright"})
+	}
+	ofMesh, ofOperator := []client.ListOption{client.HasLabels{v1alpha1.LabelMesh}}, []client.ListOption{client.InNamespace(*b.OperatorNamespace)}
+	for _, kind := range []schema.GroupVersionKind{
+		{Group: "apps", Version: "v1", Kind: "Deployment"}, {Version: "v1", Kind: "Service"}, {Version: "v1", Kind: "Pod"},
+		{Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler"}, {Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"},
+	} {
+		out = append(out, collected{kind, ofMesh, "istio"}, collected{kind, ofOperator, "operator"})
+	}
+	for _, kind := range []string{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"} {
+		out = append(out, collected{schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: kind}, nil, "webhooks"})
+	}
+	return out
+}
+
+// collect reads and writes everything. What can't be read is noted; the error is that of an archive that can't be written, or of an interruption.
+func (b *bundle) collect(ctx context.Context) error {
+	namespaces := map[string]bool{metav1.NamespaceDefault: true, *b.OperatorNamespace: true} // events of what has no namespace are in default
+	var pods []unstructured.Unstructured
+	for _, kind := range b.kinds() {
+		if kind.folder != "operator" {
+			b.progress(kind.Kind + "s")
+		}
+		items, err := b.list(ctx, kind)
+		if err != nil {
+			return err
+		}
+		for i := range items {
+			o := &items[i]
+			if n := namespaceOf(o); n != "" {
+				namespaces[n] = true
+			}
+			if kind.Kind == "Pod" {
+				pods = append(pods, *o.DeepCopy())
+			}
+			name := path.Join(kind.folder, strings.ToLower(kind.Kind)+"s", strings.TrimPrefix(o.GetNamespace()+"_"+o.GetName(), "_")+".yaml")
+			if err := b.writeObject(name, o.Object); err != nil {
+				return err
+			}
+		}
+	}
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"events", func(ctx context.Context) error { return b.events(ctx, namespaces) }},
+		{"namespaces and counts", b.counts},
+		{"versions", b.versions},
+		{"logs", func(ctx context.Context) error { return b.allLogs(ctx, pods) }},
+	} {
+		b.progress(step.what)
+		if err := step.do(ctx); err != nil {
+			return err
+		}
+	}
+	return b.finish()
+}
+
+// namespaceOf is where an object is, or what it makes is.
+func namespaceOf(o *unstructured.Unstructured) string {
+	if o.GetNamespace() != "" {
+		return o.GetNamespace()
+	}
+	namespace, _, _ := unstructured.NestedString(o.Object, "spec", "namespace") // of a mesh and a revision
+	return namespace
+}
+
+// pageOf is how many objects are read at a time.
+const pageOf = 500
+
+// list reads objects; what can't be read is noted, and the error is that of an interruption.
+func (b *bundle) list(ctx context.Context, kind collected) ([]unstructured.Unstructured, error) {
+	var out []unstructured.Unstructured
+	page := &unstructured.UnstructuredList{}
+	page.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	for {
+		options := append([]client.ListOption{client.Limit(pageOf), client.Continue(page.GetContinue())}, kind.options...)
+		err := b.client.List(ctx, page, options...)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			b.omit(kind.folder+": "+kind.Kind+"s", explain(err))
+			return out, nil
+		}
+		out = append(out, page.Items...)
+		if page.GetContinue() == "" {
+			return out, nil
+		}
+	}
+}
+
+func (b *bundle) events(ctx context.Context, namespaces map[string]bool) error {
+	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
+		items, err := b.list(ctx, collected{
+			schema.GroupVersionKind{Group: "events.k8s.io", Version: "v1", Kind: "Event"}, []client.ListOption{client.InNamespace(namespace)}, "events of namespace " + namespace,
+		})
+		if err != nil {
+			return err
+		}
+		all := []any{}
+		for i := range items {
+			all = append(all, b.redactor.object(items[i].Object))
+		}
+		if len(all) == 0 {
+			continue
+		}
+		if err := b.writeObject(path.Join("events", namespace+".yaml"), map[string]any{"apiVersion": "v1", "kind": "List", "items": all}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counts says how large the cluster is, and how namespaces are labelled.
+func (b *bundle) counts(ctx context.Context) error {
+	counts := map[string]int{}
+	labels := map[string]map[string]string{}
+	for _, kind := range []string{"Namespace", "Node", "Pod"} {
+		list := &metav1.PartialObjectMetadataList{}
+		list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(kind))
+		for {
+			err := b.client.List(ctx, list, client.Limit(pageOf), client.Continue(list.Continue))
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				b.omit("count of "+kind+"s", explain(err))
+				break
+			}
+			counts[strings.ToLower(kind)+"s"] += len(list.Items)
+			for i := range list.Items {
+				if kind == "Namespace" {
+					labels[list.Items[i].Name] = list.Items[i].Labels
+				}
+			}
+			if list.Continue == "" {
+				break
+			}
+		}
+	}
+	if err := b.writeJSON("counts.json", counts); err != nil {
+		return err
+	}
+	return b.writeJSON("namespaces.json", labels)
+}
+
+// versions says what is installed.
+func (b *bundle) versions(ctx context.Context) error {
+	view := &MeshVersion{TypeMeta: viewOf("MeshVersion"), Plugin: Version}
+	if err := b.installed(ctx, b.client, view); err != nil {
+		b.omit("versions", err)
+	}
+	var crds metav1.PartialObjectMetadataList
+	crds.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinitionList"})
+	names := map[string]string{}
+	if err := b.client.List(ctx, &crds); err != nil {
+		b.omit("names of CRDs", explain(err))
+	}
+	for i := range crds.Items {
+		if name := crds.Items[i].Name; strings.HasSuffix(name, ".istio.io") || strings.HasSuffix(name, "meshwright.io") {
+			names[name] = crds.Items[i].Labels["app.kubernetes.io/version"]
+		}
+	}
+	if err := b.writeJSON("crds.json", names); err != nil {
+		return err
+	}
+	return b.writeJSON("version.json", view)
+}
+
+// allLogs reads the logs of the operator's and of istiods' pods.
+func (b *bundle) allLogs(ctx context.Context, pods []unstructured.Unstructured) error {
+	for i := range pods {
+		pod := &pods[i]
+		labels := pod.GetLabels()
+		if labels["app.kubernetes.io/name"] != operatorName && labels["app"] != "istiod" {
+			continue
+		}
+		containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
+		for _, c := range containers {
+			member, _ := c.(map[string]any)
+			name, _ := member["name"].(string)
+			if err := b.log(ctx, pod, name, false); err != nil {
+				return err
+			}
+			if restarted(pod, name) {
+				if err := b.log(ctx, pod, name, true); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func restarted(pod *unstructured.Unstructured, container string) bool {
+	statuses, _, _ := unstructured.NestedSlice(pod.Object, "status", "containerStatuses")
+	return slices.ContainsFunc(statuses, func(s any) bool {
+		status, _ := s.(map[string]any)
+		count, _ := status["restartCount"].(int64)
+		return status["name"] == container && count > 0
+	})
+}
+
+// log writes the end of one log.
+func (b *bundle) log(ctx context.Context, pod metav1.Object, container string, previous bool) error {
+	since := int64(b.since.Seconds())
+	options := &corev1.PodLogOptions{Container: container, Previous: previous, SinceSeconds: &since, Timestamps: true}
+	name := path.Join("logs", pod.GetNamespace(), pod.GetName(), container+".log")
+	if previous {
+		options.SinceSeconds = nil // it ended before that, perhaps
+		name = path.Join("logs", pod.GetNamespace(), pod.GetName(), container+".previous.log")
+	}
+	in, err := b.logs(ctx, pod.GetNamespace(), pod.GetName(), options)
+	if err == nil {
+		var raw []byte
+		raw, err = tail(in, b.maxBytes)
+		_ = in.Close()
+		if err == nil {
+			return b.write(name, []byte(b.redactor.text(string(raw))))
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	b.omit(fmt.Sprintf("%s of pod %s/%s", name, pod.GetNamespace(), pod.GetName()), explain(err))
+	return nil
+}

@@ -1,0 +1,374 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// The flags that say what is meant.
+const (
+	meshFlag     = "mesh"
+	rolloutFlag  = "rollout"
+	rotationFlag = "rotation"
+)
+
+// The kinds of operations.
+const (
+	rolloutKind  = "MeshRollout"
+	rotationKind = "MeshRotation"
+)
+
+// which says which operation is meant.
+type which struct{ mesh, rollout, rotation string }
+
+func (f *factory) addMesh(cmd *cobra.Command, name *string) {
+	cmd.Flags().StringVar(name, meshFlag, "", "The mesh. Default: the only one of the cluster")
+	mustComplete(cmd, meshFlag, f.live(meshNames))
+}
+
+func (f *factory) addWhich(cmd *cobra.Command, w *which) {
+	f.addMesh(cmd, &w.mesh)
+	f.addRollout(cmd, w)
+	f.addRotation(cmd, w)
+	cmd.MarkFlagsMutuallyExclusive(rolloutFlag, rotationFlag)
+}
+
+func (f *factory) addRollout(cmd *cobra.Command, w *which) {
+	cmd.Flags().StringVar(&w.rollout, rolloutFlag, "", "The MeshRollout. Default: the one that is under way")
+	mustComplete(cmd, rolloutFlag, f.live(rolloutNames))
+}
+
+func (f *factory) addRotation(cmd *cobra.Command, w *which) {
+	cmd.Flags().StringVar(&w.rotation, rotationFlag, "", "The MeshRotation. Default: the one that is under way")
+	mustComplete(cmd, rotationFlag, f.live(rotationNames))
+}
+
+// operation is a MeshRollout or a MeshRotation: one of both.
+type operation struct {
+	rollout  *v1alpha1.MeshRollout
+	rotation *v1alpha1.MeshRotation
+}
+
+// object is the one of both that it is; nil for an empty operation.
+func (o operation) object() client.Object {
+	switch {
+	case o.rollout != nil:
+		return o.rollout
+	case o.rotation != nil:
+		return o.rotation
+	}
+	return nil
+}
+
+func (o operation) kind() string {
+	if o.rollout != nil {
+		return rolloutKind
+	}
+	return rotationKind
+}
+
+// resource is the plural of its kind, as RBAC has it.
+func (o operation) resource() string { return strings.ToLower(o.kind()) + "s" }
+
+func (o operation) String() string { return o.kind() + " " + o.object().GetName() }
+
+// mesh is the name of its mesh.
+func (o operation) mesh() string {
+	if o.rollout != nil {
+		return o.rollout.Spec.Plan.Mesh
+	}
+	return o.rotation.Spec.Mesh
+}
+
+// verbs are the fields that both kinds have.
+func (o operation) verbs() (paused *bool, goal *v1alpha1.RolloutGoal, approvals *[]v1alpha1.Approval) {
+	if o.rollout != nil {
+		return &o.rollout.Spec.Paused, &o.rollout.Spec.Goal, &o.rollout.Spec.Approvals
+	}
+	return &o.rotation.Spec.Paused, &o.rotation.Spec.Goal, &o.rotation.Spec.Approvals
+}
+
+func (o operation) outcome() v1alpha1.RolloutOutcome {
+	if o.rollout != nil {
+		return o.rollout.Status.Progress.Outcome
+	}
+	return o.rotation.Status.Progress.Outcome
+}
+
+// state is reason and message of its condition Complete.
+func (o operation) state() (reason, message string) {
+	all := o.conditions()
+	if c := apimeta.FindStatusCondition(*all, v1alpha1.ConditionComplete); c != nil {
+		return c.Reason, c.Message
+	}
+	return "New", "the operator has not looked at it yet"
+}
+
+// observed says that the operator has seen the newest spec.
+func (o operation) observed() bool {
+	if o.rollout != nil {
+		return o.rollout.Status.ObservedGeneration >= o.rollout.Generation
+	}
+	return o.rotation.Status.ObservedGeneration >= o.rotation.Generation
+}
+
+// halted says that nothing is done until a person says how to go on.
+func (o operation) halted() bool {
+	return o.outcome() == "" && apimeta.IsStatusConditionTrue(*o.conditions(), v1alpha1.ConditionStalled)
+}
+
+// awaits is the step or phase that waits for an approval; empty for none.
+func (o operation) awaits() string {
+	reason, _ := o.state()
+	if o.outcome() != "" {
+		return ""
+	}
+	if o.rollout == nil {
+		if reason != v1alpha1.ReasonAwaitingApproval {
+			return ""
+		}
+		return string(nextPhase(o.rotation))
+	}
+	awaited := []string{v1alpha1.ReasonAwaitingApproval, v1alpha1.ReasonOvershoot, v1alpha1.ReasonInconclusive}
+	step, steps := int(o.rollout.Status.Progress.Step), o.rollout.Spec.Plan.Steps
+	if !slices.Contains(awaited, reason) || step < 0 || step >= len(steps) {
+		return ""
+	}
+	return steps[step].Name
+}
+
+// nextPhase is the phase that a rotation has not begun yet; empty for none.
+func nextPhase(o *v1alpha1.MeshRotation) v1alpha1.RotationPhase {
+	if o.Status.Plan == nil {
+		return ""
+	}
+	phases := o.Status.Plan.Phases
+	next := slices.Index(phases, o.Status.Progress.Phase) + 1
+	if next >= len(phases) {
+		return ""
+	}
+	return phases[next]
+}
+
+// steps are the names of the steps or phases of its plan.
+func (o operation) steps() (out []string) {
+	if o.rollout != nil {
+		for _, s := range o.rollout.Spec.Plan.Steps {
+			out = append(out, s.Name)
+		}
+		return out
+	}
+	if o.rotation.Status.Plan != nil {
+		for _, p := range o.rotation.Status.Plan.Phases {
+			out = append(out, string(p))
+		}
+	}
+	return out
+}
+
+// again reads it anew.
+func (o operation) again(ctx context.Context, c client.Reader) error {
+	return c.Get(ctx, client.ObjectKeyFromObject(o.object()), o.object())
+}
+
+// operations are those that may be meant: the one that is named, else all of the mesh that have not ended, the active one first. An error says
+// that what was named is not there.
+func (f *factory) operations(ctx context.Context, c client.Reader, w which) ([]operation, error) {
+	switch {
+	case w.rollout != "":
+		o := &v1alpha1.MeshRollout{}
+		return []operation{{rollout: o}}, f.named(ctx, c, w.rollout, o, &v1alpha1.MeshRolloutList{})
+	case w.rotation != "":
+		o := &v1alpha1.MeshRotation{}
+		return []operation{{rotation: o}}, f.named(ctx, c, w.rotation, o, &v1alpha1.MeshRotationList{})
+	}
+	mesh, err := f.Mesh(ctx, c, w.mesh)
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{mesh: mesh}
+	if err := s.children(ctx, c); err != nil {
+		return nil, err
+	}
+	var out []operation
+	for i := range s.rollouts {
+		if s.rollouts[i].Status.Progress.Outcome == "" {
+			out = append(out, operation{rollout: &s.rollouts[i]})
+		}
+	}
+	for i := range s.rotations {
+		if s.rotations[i].Status.Progress.Outcome == "" {
+			out = append(out, operation{rotation: &s.rotations[i]})
+		}
+	}
+	if active := mesh.Status.ActiveOperation; active != nil {
+		slices.SortStableFunc(out, func(a, b operation) int {
+			return rank(b, active) - rank(a, active)
+		})
+	}
+	return out, nil
+}
+
+func rank(o operation, active *v1alpha1.ActiveOperation) int {
+	if o.object().GetUID() == active.UID {
+		return 1
+	}
+	return 0
+}
+
+// named reads an object that the command line names, and says which there are when there is none of the name.
+func (f *factory) named(ctx context.Context, c client.Reader, name string, o client.Object, all client.ObjectList) error {
+	err := c.Get(ctx, client.ObjectKey{Name: name}, o)
+	if !apierrors.IsNotFound(err) {
+		return explain(err)
+	}
+	var names []string
+	if c.List(ctx, all) == nil {
+		_ = apimeta.EachListItem(all, func(item runtime.Object) error {
+			if o, err := apimeta.Accessor(item); err == nil {
+				names = append(names, o.GetName())
+			}
+			return nil
+		})
+	}
+	if len(names) == 0 {
+		return &notFoundError{fmt.Sprintf("there is no %s, and so none is called %s", kindOf(o), name)}
+	}
+	return &notFoundError{fmt.Sprintf("no %s is called %s; there are %s", kindOf(o), name, strings.Join(names, ", "))}
+}
+
+func kindOf(o client.Object) string {
+	switch o.(type) {
+	case *v1alpha1.MeshRollout:
+		return rolloutKind
+	case *v1alpha1.MeshRotation:
+		return rotationKind
+	}
+	return "MeshInstallation"
+}
+
+func (o operation) conditions() *[]metav1.Condition {
+	if o.rollout != nil {
+		return &o.rollout.Status.Conditions
+	}
+	return &o.rotation.Status.Conditions
+}
+
+// operation chooses the one that is meant.
+func (f *factory) operation(ctx context.Context, c client.Reader, w which) (operation, error) {
+	all, err := f.operations(ctx, c, w)
+	if err != nil {
+		return operation{}, err
+	}
+	switch {
+	case len(all) == 1:
+		return all[0], nil
+	case len(all) == 0:
+		return operation{}, f.idle(ctx, c, w)
+	}
+	mesh, err := f.Mesh(ctx, c, all[0].mesh())
+	if err != nil {
+		return operation{}, err
+	}
+	active := mesh.Status.ActiveOperation
+	if active != nil && active.Preempted == "" && all[0].object().GetUID() == active.UID {
+		return all[0], nil // the others wait for it
+	}
+	var flags []string
+	for _, o := range all {
+		flags = append(flags, "--"+strings.ToLower(strings.TrimPrefix(o.kind(), "Mesh"))+" "+o.object().GetName())
+	}
+	return operation{}, usagef("more than one operation is under way on mesh %s: say which by %s", mesh.Name, strings.Join(flags, " or "))
+}
+
+// idle says that there is nothing to steer, and what was there last.
+func (f *factory) idle(ctx context.Context, c client.Reader, w which) error {
+	mesh, err := f.Mesh(ctx, c, w.mesh)
+	if err != nil {
+		return err
+	}
+	text := "nothing is under way on mesh " + mesh.Name
+	if failed := mesh.Status.FailedTarget; failed != nil {
+		text += fmt.Sprintf("; MeshRollout %s did not reach %s: kubectl mesh retry --rollout %s tries it again", failed.Rollout, failed.Version, failed.Rollout)
+	}
+	return blockedf("%s", text)
+}
+
+// steer changes the verbs of an operation under an optimistic lock, again when somebody else was faster. Change says whether there is anything to
+// change. A denial names the right that is missing.
+func (f *factory) steer(ctx context.Context, c client.Client, o operation, right string, change func() (bool, error)) (changed bool, err error) {
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		before := o.object().DeepCopyObject().(client.Object) //nolint:forcetypeassert // a copy has the type of what is copied
+		needed, err := change()
+		if err != nil || !needed {
+			changed = false
+			return err
+		}
+		changed = true
+		err = c.Patch(ctx, o.object(), client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		if apierrors.IsConflict(err) {
+			if again := o.again(ctx, c); again != nil {
+				return again
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return false, f.denied(ctx, c, err, right, o.resource(), o.object().GetName())
+	}
+	return changed, nil
+}
+
+// roles are the ClusterRoles of Meshwright that have a right.
+var roles = map[string]string{"meshrollouts": "meshwright-rollout-operator", "meshrotations": "meshwright-rotation-operator"}
+
+// denied turns a denial into a sentence that names the rights that are missing, as the API server says when it is asked.
+func (f *factory) denied(ctx context.Context, c client.Client, err error, right, resource, name string) error {
+	if !apierrors.IsForbidden(err) {
+		return explain(err)
+	}
+	var missing []string
+	base := "patch"
+	if right == "create" || right == "revoke" {
+		base = "create"
+	}
+	for _, verb := range []string{base, right} {
+		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: v1alpha1.GroupVersion.Group, Resource: resource, Verb: verb, Name: name},
+		}}
+		if c.Create(ctx, review) == nil && !review.Status.Allowed && !slices.Contains(missing, verb) {
+			missing = append(missing, verb)
+		}
+	}
+	if len(missing) == 0 {
+		return explain(err)
+	}
+	who, errWho := f.Whoami(ctx, c)
+	if errWho != nil {
+		who = "you"
+	}
+	text := fmt.Sprintf("%s may not %s %s %s: this needs the RBAC verb %s on %s.%s", who, right, resource, name, strings.Join(missing, " and "), resource, v1alpha1.GroupVersion.Group)
+	if role, known := roles[resource]; known {
+		if right == "approve" && resource == "meshrollouts" {
+			role = "meshwright-rollout-approver"
+		}
+		text += ", which the ClusterRole " + role + " has"
+	}
+	return &exitError{code: ExitError, text: text}
+}

@@ -1,0 +1,116 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+func newRetry(f *factory) *cobra.Command {
+	v := &verb{factory: f}
+	cmd := &cobra.Command{
+		Use:   "retry",
+		Short: "Try again what has halted or failed",
+		Long: `Let a rollout that has halted try again, once. When a rollout has ended without reaching its target, the target is tried again by another rollout.
+
+It needs the RBAC verb retry.`,
+		Example: example("kubectl mesh retry --wait", "kubectl mesh retry --rollout default-8"),
+		Args:    cobra.NoArgs, ValidArgsFunction: nothing,
+	}
+	v.addMesh(cmd, &v.mesh)
+	v.addRollout(cmd, &v.which)
+	v.output, v.patience = addObjectOutput(cmd), addPatience(cmd, "until the rollout has ended")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := v.output.check(); err != nil {
+			return err
+		}
+		c, err := f.Client()
+		if err != nil {
+			return err
+		}
+		return v.retry(cmd.Context(), c)
+	}
+	return cmd
+}
+
+func (v *verb) retry(ctx context.Context, c client.WithWatch) error {
+	o, mesh, err := v.retried(ctx, c)
+	if err != nil {
+		return err
+	}
+	failed := mesh.Status.FailedTarget
+	used := o.Status.Progress.Retries
+	ended := o.Status.Progress.Outcome != ""
+	if ended && (failed == nil || failed.Rollout != o.Name) {
+		return blockedf("%s has ended as %s, and there is nothing to try again", operation{rollout: o}, o.Status.Progress.Outcome)
+	}
+	if ended {
+		used = failed.Retries
+	}
+	op := operation{rollout: o}
+	if !ended && !o.Status.Progress.Halted && o.Spec.Retries <= used {
+		reason, message := op.state()
+		return blockedf("%s has not halted, it is at %s: %s", op, reason, message)
+	}
+	v.rollout = o.Name
+	return v.with(ctx, c, func(client.Client, operation) (set, error) { return again(used, ended), nil })
+}
+
+// retried is the rollout that is meant: the one that is named, the one that is under way, or the one that did not reach what the mesh wants.
+func (v *verb) retried(ctx context.Context, c client.Reader) (*v1alpha1.MeshRollout, *v1alpha1.MeshInstallation, error) {
+	o := &v1alpha1.MeshRollout{}
+	if v.rollout != "" {
+		if err := v.named(ctx, c, v.rollout, o, &v1alpha1.MeshRolloutList{}); err != nil {
+			return nil, nil, err
+		}
+		mesh, err := v.Mesh(ctx, c, o.Spec.Plan.Mesh)
+		return o, mesh, err
+	}
+	mesh, err := v.Mesh(ctx, c, v.mesh)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &snapshot{mesh: mesh}
+	if err := s.children(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	if o := s.rollout(); o != nil {
+		return o, mesh, nil
+	}
+	if failed := mesh.Status.FailedTarget; failed != nil {
+		return o, mesh, v.named(ctx, c, failed.Rollout, o, &v1alpha1.MeshRolloutList{})
+	}
+	return nil, nil, blockedf("mesh %s has nothing to try again", mesh.Name)
+}
+
+// again raises the retries above those that were used up.
+func again(used int32, ended bool) set {
+	s := set{
+		right: "retry",
+		change: func(o operation) (bool, error) {
+			if o.rollout.Spec.Retries > used {
+				return false, nil
+			}
+			o.rollout.Spec.Retries = used + 1
+			return true, nil
+		},
+		already: func(o operation) string {
+			return fmt.Sprintf("was told to try again already (spec.retries %d)", o.rollout.Spec.Retries)
+		},
+		done: func(o operation) string {
+			return fmt.Sprintf("is given a retry (spec.retries %d)", o.rollout.Spec.Retries)
+		},
+		what: text("it goes on from where it halted"), wait: completes,
+	}
+	if ended {
+		s.what, s.taken = text("another rollout tries its target again"), true
+	}
+	return s
+}
