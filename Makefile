@@ -52,6 +52,12 @@ test-e2e: bundles ## Tests on a real cluster, made anew (it stays for a look whe
 	$(CLUSTER) down --name e2e
 	$(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m ./e2e/...
 
+.PHONY: test-long
+test-long: bundles ## What takes too long for every change: bad versions, killed operators, stopped agents (before a release)
+	$(CLUSTER) down --name e2e
+	$(GO) test -tags e2e,long -count=1 -p 1 -v -timeout 90m ./e2e/gateways ./e2e/resilience ./e2e/rotation ./e2e/upgrade
+	$(CLUSTER) down --name e2e
+
 .PHONY: test-matrix
 test-matrix: bundles ## Install each Istio on the other Kubernetes versions (MATRIX=...)
 	set -e; for version in $(MATRIX); do \
@@ -93,7 +99,7 @@ verify: bundles ## Fail when generated files, formatting or go.mod are stale
 
 .PHONY: lint
 lint: ## golangci-lint (the first time it is built, which takes minutes)
-	$(GO) tool -modfile=hack/tools/lint/go.mod golangci-lint run --build-tags api,e2e ./...
+	$(GO) tool -modfile=hack/tools/lint/go.mod golangci-lint run --build-tags api,e2e,long ./...
 
 .PHONY: cluster-up
 cluster-up: ## A cluster with Istio's images to play with (NAME=mesh)
