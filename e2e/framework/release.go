@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -66,11 +67,16 @@ func (e *Env) ReleaseOf(ctx context.Context, commit string) (*Release, error) {
 	return out, nil
 }
 
-// WithoutCRDs is the release without its CRDs: what is applied to go back to it.
-func (r *Release) WithoutCRDs() *Release {
+// ReleaseAs is the operator of this tree with other manifests.
+func ReleaseAs(objects []*unstructured.Unstructured) *Release {
+	return &Release{Image: artifact.OperatorImageName, objects: objects}
+}
+
+// Without is the release without its objects of some kinds.
+func (r *Release) Without(kinds ...string) *Release {
 	out := &Release{Image: r.Image}
 	for _, o := range r.objects {
-		if o.GetKind() != "CustomResourceDefinition" {
+		if !slices.Contains(kinds, o.GetKind()) {
 			out.objects = append(out.objects, o)
 		}
 	}
@@ -135,9 +141,9 @@ func (e *Env) leadingImage(ctx context.Context) (string, error) {
 	return pod.Spec.Containers[0].Image, nil
 }
 
-// RemoveRelease deletes all that the manifests of a release made, and waits until it is gone.
+// RemoveRelease deletes all that the manifests of a release made, the last first, and waits until it is gone.
 func (e *Env) RemoveRelease(ctx context.Context, r *Release) error {
-	for _, o := range r.objects {
+	for _, o := range slices.Backward(r.objects) {
 		if err := e.Client.Delete(ctx, o.DeepCopy()); client.IgnoreNotFound(err) != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ package selfupgrade
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,12 +28,17 @@ type probe struct {
 	resource, namespace, name string
 }
 
-// probes are of each controller: an operator that has put them back has looked at everything that it keeps, and is at work.
-var probes = []probe{
-	{admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), "mutatingwebhookconfigurations", "", "istio-revision-tag-stable"},
-	{corev1.SchemeGroupVersion.WithKind("ConfigMap"), "configmaps", "istio-system", "values-" + rev128},
-	{corev1.SchemeGroupVersion.WithKind("ConfigMap"), "configmaps", "istio-system", "values-" + rev129},
-	{policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), "poddisruptionbudgets", ingress.Namespace, ingress.Name},
+// probesOf are of each controller that keeps something of a mesh with some revisions: an operator that has put them back has looked at
+// everything that it keeps, and is at work.
+func probesOf(revisions []string) []probe {
+	out := []probe{
+		{admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), "mutatingwebhookconfigurations", "", "istio-revision-tag-stable"},
+		{policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), "poddisruptionbudgets", ingress.Namespace, ingress.Name},
+	}
+	for _, revision := range revisions {
+		out = append(out, probe{corev1.SchemeGroupVersion.WithKind("ConfigMap"), "configmaps", "istio-system", "values-" + revision})
+	}
+	return out
 }
 
 func (p probe) object() *unstructured.Unstructured {
@@ -43,29 +49,23 @@ func (p probe) object() *unstructured.Unstructured {
 	return out
 }
 
-// probed says whether a kind or a resource, and a name, are those of a probe.
-func probed(kindOrResource, name string) bool {
-	return slices.ContainsFunc(probes, func(p probe) bool {
-		return p.name == name && (p.kind.Kind == kindOrResource || p.resource == kindOrResource)
-	})
-}
-
 // probeNamespace is enrolled by an operator that looks after the data plane.
 const probeNamespace = "selfupgrade-probe"
 
-// handOver exchanges the operator while nothing moves, and sees to it that the next one comes to work and touches nothing that is as it
-// should be.
-func handOver(t *testing.T, to *framework.Release) {
+// handOver exchanges the operator while nothing moves in a mesh with some revisions, the first of which is the stable one, and sees to it that
+// the next one comes to work and touches nothing that is as it should be.
+func handOver(t *testing.T, revisions []string, to string, exchange func() error) {
 	t.Helper()
-	before := look(t)
+	probes := probesOf(revisions)
+	before := look(t, probes)
 	audit, err := env.Audit(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := env.ApplyRelease(t.Context(), to); err != nil {
+	if err := exchange(); err != nil {
 		t.Fatal(err)
 	}
-	putBack(t)
+	putBack(t, probes, revisions[0])
 	writes, err := audit.Stop(t.Context(), func(e framework.AuditEvent) bool { return framework.OperatorRequests(e) && e.Write() })
 	if err != nil {
 		t.Fatal(err)
@@ -73,21 +73,23 @@ func handOver(t *testing.T, to *framework.Release) {
 	answered := map[string]bool{}
 	for _, w := range writes {
 		switch {
-		case probed(w.ObjectRef.Resource, w.ObjectRef.Name) || w.ObjectRef.Name == probeNamespace:
+		case w.ObjectRef.Name == probeNamespace || slices.ContainsFunc(probes, func(p probe) bool {
+			return p.resource == w.ObjectRef.Resource && p.name == w.ObjectRef.Name
+		}):
 			answered[w.ObjectRef.Name] = true
 		case !itsOwn(w):
-			t.Errorf("%s by itself: %s of %s %s/%s %s", to.Image, w.Verb, w.ObjectRef.Resource, w.ObjectRef.Namespace, w.ObjectRef.Name, w.ObjectRef.Subresource)
+			t.Errorf("%s by itself: %s of %s %s/%s %s", to, w.Verb, w.ObjectRef.Resource, w.ObjectRef.Namespace, w.ObjectRef.Name, w.ObjectRef.Subresource)
 		}
 	}
 	if len(answered) != len(probes)+1 {
 		t.Error("the audit log does not have what was put back: it says nothing of the rest either")
 	}
-	if diff := cmp.Diff(before, look(t)); diff != "" {
-		t.Errorf("%s moved something by itself (-before +after):\n%s", to.Image, diff)
+	if diff := cmp.Diff(before, look(t, probes)); diff != "" {
+		t.Errorf("%s moved something by itself (-before +after):\n%s", to, diff)
 	}
 }
 
-// itsOwn says whether a request is about what the operator keeps of itself: what it says in status and events, and its certificate.
+// itsOwn says whether a request is about what the operator keeps of itself: what it says in status and events, its certificate, its policies.
 func itsOwn(e framework.AuditEvent) bool {
 	switch e.ObjectRef.Resource {
 	case "events":
@@ -96,6 +98,8 @@ func itsOwn(e framework.AuditEvent) bool {
 		return e.ObjectRef.Subresource == "status"
 	case "validatingwebhookconfigurations":
 		return e.ObjectRef.Name == framework.WebhookConfiguration
+	case "validatingadmissionpolicies", "validatingadmissionpolicybindings":
+		return strings.HasPrefix(e.ObjectRef.Name, "meshwright-")
 	case "secrets":
 		return e.ObjectRef.Namespace == framework.OperatorNamespace
 	}
@@ -103,7 +107,7 @@ func itsOwn(e framework.AuditEvent) bool {
 }
 
 // putBack takes the probes away, and waits until all of it is back.
-func putBack(t *testing.T) {
+func putBack(t *testing.T, probes []probe, stable string) {
 	t.Helper()
 	for _, p := range probes {
 		if err := env.Client.Delete(t.Context(), p.object()); err != nil {
@@ -121,7 +125,7 @@ func putBack(t *testing.T) {
 		}
 	}
 	labels := map[string]string{framework.EnrollLabel: "default"}
-	if err := env.Enrolled(t.Context(), probeNamespace, rev128, labels); err != nil {
+	if err := env.Enrolled(t.Context(), probeNamespace, stable, labels); err != nil {
 		t.Fatal(err)
 	}
 	if err := env.RemoveNamespaces(t.Context(), probeNamespace); err != nil {

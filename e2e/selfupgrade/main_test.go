@@ -46,14 +46,14 @@ const (
 	third  = "third"
 )
 
-// mesh is Istio 1.28.2 with a gateway, whose rollouts stand at each pause.
-func mesh() *v1alpha1.MeshInstallation {
+// mesh is a version of Istio with a gateway, whose rollouts stand at each pause.
+func mesh(version string) *v1alpha1.MeshInstallation {
 	values := framework.GatewayValues()
 	values["autoscaling"] = map[string]any{"enabled": false}
 	values["replicaCount"] = 2
 	gateway := v1alpha1.Gateway{Namespace: ingress.Namespace, Name: ingress.Name, Values: framework.Values(values)}
 	gateway.Shift.DrainSeconds = 5
-	out := framework.Mesh("default", framework.Istio128)
+	out := framework.Mesh("default", version)
 	out.Spec.Tags = []v1alpha1.Tag{{Name: "stable"}}
 	out.Spec.Gateways = []v1alpha1.Gateway{gateway}
 	out.Spec.DataPlane.Waves = framework.Waves("early")
@@ -75,7 +75,7 @@ func mesh() *v1alpha1.MeshInstallation {
 // begin installs the mesh with an application in each wave, one of them behind the gateway.
 func begin(t *testing.T) {
 	t.Helper()
-	env.Install(t, mesh())
+	env.Install(t, mesh(framework.Istio128))
 	for wave, app := range map[string]framework.Echo{"early": pay, "rest": cart} {
 		labels := map[string]string{framework.EnrollLabel: "default", framework.WaveLabel: wave}
 		env.TemporaryNamespace(t, app.Namespace, labels)

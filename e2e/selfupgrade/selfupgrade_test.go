@@ -46,12 +46,12 @@ func TestUpgradeOfTheOperator(t *testing.T) {
 		to            *framework.Release
 	}{
 		{"a newer operator, with newer CRDs, in the middle of a shift of a gateway", first, newer},
-		{"one version back, under the newer CRDs", second, older.WithoutCRDs()},
+		{"one version back, under the newer CRDs", second, older.Without("CustomResourceDefinition")},
 		{"the newer one again", third, newer},
 	} {
 		t.Log(leg.pause + ": " + leg.reason)
 		pausedAt(t, leg.pause)
-		handOver(t, leg.to)
+		handOver(t, []string{rev128, rev129}, leg.to.Image, func() error { return env.ApplyRelease(t.Context(), leg.to) })
 		if t.Failed() {
 			t.FailNow() // what follows would only say so again
 		}

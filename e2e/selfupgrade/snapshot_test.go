@@ -8,7 +8,6 @@ package selfupgrade
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -24,8 +23,8 @@ import (
 // snapshot is all that an exchange of the operator has to leave as it is, by names that say what it is.
 type snapshot map[string]string
 
-// look takes a snapshot, without the operator's own namespace and what probes change.
-func look(t *testing.T) snapshot {
+// look takes a snapshot, without the operator's own namespace and the probes.
+func look(t *testing.T, probes []probe) snapshot {
 	t.Helper()
 	out := snapshot{}
 	out.pods(t)
@@ -33,6 +32,9 @@ func look(t *testing.T) snapshot {
 	out.namespaces(t)
 	out.ours(t)
 	out.istios(t)
+	for _, p := range probes {
+		delete(out, nameOf(p.object()))
+	}
 	return out
 }
 
@@ -129,16 +131,17 @@ func (s snapshot) istios(t *testing.T) {
 		all.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
 		list(t, &all, client.HasLabels{v1alpha1.LabelMesh})
 		for _, o := range all.Items {
-			name := strings.TrimSpace(kind.Kind + " " + o.GetNamespace() + " " + o.GetName())
-			if probed(kind.Kind, o.GetName()) {
-				continue
-			}
+			name := nameOf(&o)
 			s[name] = fmt.Sprintf("uid %s, version %s", o.GetUID(), o.GetResourceVersion())
 			if hasStatus {
 				s[name] = fmt.Sprintf("uid %s, generation %d", o.GetUID(), o.GetGeneration())
 			}
 		}
 	}
+}
+
+func nameOf(o *unstructured.Unstructured) string {
+	return o.GetKind() + " " + o.GetNamespace() + "/" + o.GetName()
 }
 
 // text is a value as JSON, whose maps are sorted.
