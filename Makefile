@@ -25,8 +25,11 @@ demo-upgrade: bundles ## 1.28.2 to 1.29.1 under 500 requests a second: a gateway
 	$(GO) run ./e2e/demoupgrade
 
 .PHONY: test
-test: test-unit test-hsm test-api test-e2e ## Everything that a fresh machine can prove, the real cluster included
+test: test-site test-unit test-hsm test-api test-e2e ## Everything that a fresh machine can prove, the real cluster included
 	@$(CLUSTER) down --name e2e
+
+.PHONY: test-site
+test-site: site
 
 .PHONY: test-unit
 test-unit: bundles ## Tests without a server
@@ -76,6 +79,10 @@ bench: bundles ## Measure on a real cluster, made anew, and write docs/benchmark
 docs: bundles ## Write docs/what-you-see.md, docs/session.md and docs/session.cast from a real run
 	$(GO) run ./e2e/transcript
 	$(CLUSTER) down --name docs
+
+.PHONY: site
+site: ## The documentation as one site in dist/site, and whether all its links lead somewhere (needs python3 and python3-venv)
+	$(GO) run ./hack/docs
 
 .PHONY: bundles
 bundles: ## Istio's charts, from its Go modules (nothing to do when they are current)

@@ -6,11 +6,8 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"strconv"
-	"strings"
+
+	"github.com/meshwright/meshwright/hack/docs/runbook"
 )
 
 // conditionsIntro is what no constant says.
@@ -24,46 +21,22 @@ generation of the spec it speaks of, so that
     kubectl wait --for=condition=Ready mesh/default
 
 does not pass on stale news. ` + "`Reconciling`" + ` and ` + "`Stalled`" + ` are there only while they are True, as kstatus expects: waiting is enough, or
-waiting changes nothing. A MeshInstallation also has ` + "`UpToDate`, `ControlPlaneReady` and `GatewaysReady`" + `; outdated proxies make it
-not UpToDate, but do not make it not Ready.
+waiting changes nothing. A MeshInstallation also has ` + "`UpToDate`, `ControlPlaneReady`, `GatewaysReady`, `CertificatesReady` and" + `
+` + "`UpgradeAvailable`" + `; outdated proxies make it not UpToDate, but do not make it not Ready. A MeshRollout and a MeshRotation have ` + "`Complete`" + `,
+whose reason is what they do or wait for at the moment.
 
-A message says what to do next. It holds no times and no random names, so that it changes only when the matter does.
+A message says what to do next. It holds no times and no random names, so that it changes only when the matter does. Each reason has its page in
+the [runbook](runbook/index.md), and the message of a reason that somebody has to see names it.
 
 | Reason | Meaning |
 |---|---|
 `
 
-// conditions writes the page of reasons: constants Reason... of a Go file, each with a comment "ReasonX: what it means.".
-func conditions(file string) ([]byte, error) {
-	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
-	if err != nil {
-		return nil, err
-	}
+// conditions writes the page of reasons.
+func conditions(reasons []runbook.Reason) []byte {
 	out := bytes.NewBufferString(conditionsIntro)
-	for _, decl := range parsed.Decls {
-		group, ok := decl.(*ast.GenDecl)
-		if !ok || group.Tok != token.CONST {
-			continue
-		}
-		for _, spec := range group.Specs {
-			constant, ok := spec.(*ast.ValueSpec)
-			if !ok || !strings.HasPrefix(constant.Names[0].Name, "Reason") {
-				continue
-			}
-			literal, ok := constant.Values[0].(*ast.BasicLit)
-			if !ok {
-				return nil, fmt.Errorf("%s: %s is no literal", file, constant.Names[0].Name)
-			}
-			reason, err := strconv.Unquote(literal.Value)
-			if err != nil {
-				return nil, err
-			}
-			meaning, ok := strings.CutPrefix(strings.Join(strings.Fields(constant.Doc.Text()), " "), constant.Names[0].Name+": ")
-			if !ok {
-				return nil, fmt.Errorf("%s: the comment of %s has to begin with its name and a colon", file, constant.Names[0].Name)
-			}
-			fmt.Fprintf(out, "| `%s` | %s |\n", reason, meaning)
-		}
+	for _, r := range reasons {
+		fmt.Fprintf(out, "| [`%s`](runbook/%s.md) | %s |\n", r.Name, r.Name, r.Meaning)
 	}
-	return out.Bytes(), nil
+	return out.Bytes()
 }

@@ -1,8 +1,8 @@
 // Copyright The Meshwright Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command generate writes what follows from the code: deep copies, CRDs, RBAC, and the references of the API
-// and of conditions. With -check it writes nothing and
+// Command generate writes what follows from the code: deep copies, CRDs, RBAC, the references of the API
+// and of conditions, and the index of the runbook. With -check it writes nothing and
 // fails when a committed file is not what it would write.
 package main
 
@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/meshwright/meshwright/hack/docs/runbook"
+	"github.com/meshwright/meshwright/hack/packaging"
 	"github.com/meshwright/meshwright/hack/rbac"
 )
 
@@ -61,6 +63,7 @@ const (
 	roleFile  = "config/rbac/zz_generated_role.yaml"
 	reference = "docs/reference.md"
 	condition = "docs/conditions.md"
+	index     = runbook.Dir + "/" + runbook.Index
 )
 
 // generate makes all files, by their path below root.
@@ -86,7 +89,12 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 		return nil, err
 	}
 	files := map[string][]byte{roleFile: role.Bytes()}
-	if files[condition], err = conditions(filepath.Join(root, apiDir, "conditions.go")); err != nil {
+	reasons, err := runbook.Reasons(root)
+	if err != nil {
+		return nil, err
+	}
+	files[condition] = conditions(reasons)
+	if files[index], err = runbookIndex(root, reasons); err != nil {
 		return nil, err
 	}
 	if files[reference], err = os.ReadFile(page); err != nil {
@@ -97,6 +105,11 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
+	packages, err := packaging.Generate(root, files)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(files, packages)
 	return files, nil
 }
 
