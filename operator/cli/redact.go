@@ -35,12 +35,12 @@ var (
 	// cutKey is one whose beginning or end was cut off.
 	cutKey = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(\\n|[A-Za-z0-9+/=\s])*|(\\n|[A-Za-z0-9+/=\s])*-----END [A-Z0-9 ]*PRIVATE KEY-----`)
 	jwt    = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?`)
-	scheme = regexp.MustCompile(`(?i)\b(bearer|basic|digest|negotiate)\s+[A-Za-z0-9._~+/=-]{6,}`)
+	scheme = regexp.MustCompile(`(?i)\b(bearer|basic|negotiate)\s+[A-Za-z0-9._~+/=-]{6,}`)
 	known  = regexp.MustCompile(`\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{15,}|xox[abprs]-[A-Za-z0-9-]{10,}|` +
 		`(AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{20,})\b`)
 	// assigned is a secret by its name, in text: key=value, "key": "value", --key value, key: value.
 	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9]+[-_.])*(?:passw(?:or)?d|passphrase|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?|authorization|` +
-		`cookie|client[-_.]?key)(?:[-_.][a-z0-9]+)*\\?["']?\s*[:=]\s*)(\\?"(?:[^"\\]|\\[^"])*\\?"|'[^']*'|[^\s,;&"'})\]]+)`)
+		`cookie|client[-_.]?key)(?:[-_.][a-z0-9]+)*\\?["']?\s*[:=]\s*)(\\"[^"\\]*\\"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&"'})\]]+)`)
 	address = regexp.MustCompile(`\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>\\` + "`" + `]+`)
 	encoded = regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`)
 )
@@ -86,26 +86,30 @@ func (r *redactor) replace(pattern *regexp.Regexp, in string, with func(string) 
 	})
 }
 
-// random says whether a run of letters and digits looks encoded: digests in hex and paths do not.
+// segment is how long what is between two slashes has to be at least, to look encoded.
+const segment = 12
+
+// random says whether a run of letters, digits and slashes looks encoded: digests in hex and paths do not.
 func random(run string) bool {
-	upper, lower, digit := false, false, false
-	slashes, hex := 0, true
-	for _, c := range run {
-		switch {
-		case c >= 'A' && c <= 'Z':
-			upper, hex = true, hex && c <= 'F'
-		case c >= 'a' && c <= 'z':
-			lower, hex = true, hex && c <= 'f'
-		case c >= '0' && c <= '9':
-			digit = true
-		case c == '/':
-			slashes++
-			hex = false
-		default:
-			hex = false
+	for part := range strings.SplitSeq(run, "/") {
+		upper, lower, digit, hex := false, false, false, true
+		for _, c := range part {
+			switch {
+			case c >= 'A' && c <= 'Z':
+				upper, hex = true, hex && c <= 'F'
+			case c >= 'a' && c <= 'z':
+				lower, hex = true, hex && c <= 'f'
+			case c >= '0' && c <= '9':
+				digit = true
+			default:
+				hex = false
+			}
+		}
+		if len(part) >= segment && upper && lower && digit && !hex {
+			return true
 		}
 	}
-	return upper && lower && digit && !hex && slashes*8 < len(run)
+	return false
 }
 
 // address takes user, query and fragment out of a URL.
@@ -145,12 +149,6 @@ func (r *redactor) endpoint(in string) string {
 
 // object takes out of an object of the API server what is a secret, and what nobody needs.
 func (r *redactor) object(o map[string]any) map[string]any {
-	if meta, ok := o["metadata"].(map[string]any); ok {
-		delete(meta, "managedFields")
-		if annotations, ok := meta["annotations"].(map[string]any); ok {
-			r.annotations(annotations)
-		}
-	}
 	out, _ := r.value("", o).(map[string]any)
 	return out
 }
@@ -213,9 +211,14 @@ func (r *redactor) word(key, v string) any {
 
 func (r *redactor) members(key string, v map[string]any) any {
 	out := map[string]any{}
+	if strings.HasSuffix(strings.ToLower(key), "annotations") {
+		r.annotations(v)
+	}
 	name, _ := v["name"].(string)
 	for k, member := range v {
 		switch {
+		case k == "managedFields":
+			continue
 		case k == "value" && hides(name), strings.EqualFold(key, "headers"):
 			r.count++
 			out[k] = redacted

@@ -1,0 +1,324 @@
+// Copyright The Meshwright Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+)
+
+// seeds are secrets, and where they are put.
+var seeds = map[string]string{
+	"data of a Secret":                    "seed-of-a-secret-object",
+	"variable named so":                   "seed-of-a-variable",
+	"variable with a token":               "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzZWVkIn0.c2VlZHNlZWRzZWVk",
+	"variable with an address":            "seed-user:seed-pass-in-a-url",
+	"flag":                                "seed-of-a-flag",
+	"flag and its value apart":            "seed-after-a-flag",
+	"value named so":                      "seed-of-a-value",
+	"value below a name":                  "seed-below-a-name",
+	"list of tokens":                      "seed-in-a-list",
+	"mesh configuration in a text":        "seed-in-yaml-in-a-text",
+	"path of a chat hook":                 "T00SEED/B00SEED/seedseedseedseed",
+	"query of a hook":                     "seed-in-a-query",
+	"user of a hook":                      "seed-user-of-a-hook",
+	"header":                              "seed-in-a-header",
+	"last applied manifest":               "seed-that-was-applied",
+	"annotation of somebody":              "seed-of-an-annotation",
+	"annotation of Kubernetes":            "seed-named-by-an-annotation",
+	"rendered objects":                    base64.StdEncoding.EncodeToString([]byte("seed rendered into a revision")),
+	"private key in a log":                "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgc2VlZHNlZWRzZWVkc2Vl",
+	"private key that was cut off":        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDJc2VlZHNlZWRzZWVk",
+	"bearer token in a log":               "seed.bearer.token.value",
+	"password in a log":                   "seed-logged-password",
+	"JSON in a log":                       "seed-in-logged-json",
+	"token of a forge":                    "ghp_seedseedseedseedseedseedseedseed1234",
+	"key of a cloud":                      "AKIASEEDSEEDSEEDSEED",
+	"event":                               "seed-in-an-event",
+	"private key in a webhook's caBundle": "MC4CAQAwBQYDK2VwBCIEIHNlZWRzZWVkc2VlZHNlZWRzZWVkc2VlZHNlZWQw",
+	"certificate's key below a name":      "seed-tls-private",
+	"error of a log":                      "seed-in-an-error",
+}
+
+// log is what an operator logs that should know better.
+func seededLog() string {
+	return strings.Join([]string{
+		seeds["private key that was cut off"], "-----END RSA PRIVATE KEY-----",
+		"starting revision 1-29-1, digest sha256:" + strings.Repeat("3145dbd2", 8),
+		"-----BEGIN EC PRIVATE KEY-----", seeds["private key in a log"], "-----END EC PRIVATE KEY-----",
+		`{"msg":"pem","key":"-----BEGIN PRIVATE KEY-----\n` + seeds["private key in a log"] + `\n-----END PRIVATE KEY-----\n"}`,
+		"request with Authorization: Bearer " + seeds["bearer token in a log"],
+		"curl -H 'authorization: bearer " + seeds["bearer token in a log"] + "'",
+		"login password=" + seeds["password in a log"] + " user=me",
+		`{"level":"info","client_secret":"` + seeds["JSON in a log"] + `","ok":true}`,
+		"jwt " + seeds["variable with a token"], "git " + seeds["token of a forge"] + " aws " + seeds["key of a cloud"],
+		"GET https://" + seeds["variable with an address"] + "@example.com/a?sig=" + seeds["query of a hook"],
+	}, "\n")
+}
+
+func seededPod(namespace, name string, labels map[string]string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: name, Labels: labels, ManagedFields: []metav1.ManagedFieldsEntry{{
+				Manager: "seed-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", FieldsType: "FieldsV1", Time: at(0), FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")},
+			}},
+			Annotations: map[string]string{
+				"kubectl.kubernetes.io/last-applied-configuration": `{"a":"` + seeds["last applied manifest"] + `"}`,
+				"vault.example.com/role":                           seeds["annotation of somebody"],
+				"example.kubernetes.io/api-token":                  seeds["annotation of Kubernetes"],
+			},
+		},
+		Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{
+				Name: "discovery", Image: "istio/pilot:1.29.1",
+				Args: []string{"--log-level=info", "--db-password=" + seeds["flag"], "--token", seeds["flag and its value apart"], "serve"},
+				Env: []corev1.EnvVar{
+					{Name: "DB_PASSWORD", Value: seeds["variable named so"]}, {Name: "IDENTITY", Value: seeds["variable with a token"]},
+					{Name: "DATABASE", Value: "postgres://" + seeds["variable with an address"] + "@db.example.com/shop"},
+					{Name: "PILOT_TRACE_SAMPLING", Value: "1.0"}, {Name: "SECRET_TTL", Value: "24h0m0s"},
+				},
+			}},
+			Volumes: []corev1.Volume{{Name: "cacerts", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "cacerts"}}}},
+		},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "discovery", RestartCount: 1}}},
+	}
+}
+
+func seededObjects() []client.Object {
+	mesh := aMesh()
+	mesh.Spec.ControlPlane.Values = &apiextensionsv1.JSON{Raw: []byte(`{"pilot":{"dbPassword":"` + seeds["value named so"] + `","env":{"API_TOKEN":"` + seeds["value named so"] + `"}},
+		"secrets":{"db":{"hidden":"` + seeds["value below a name"] + `"}},"tokens":["` + seeds["list of tokens"] + `"],"autoscaleMin":2,
+		"tls":{"privateKey":"` + seeds["certificate's key below a name"] + `"}}`)}
+	mesh.Spec.ControlPlane.MeshConfig = &apiextensionsv1.JSON{Raw: []byte(`{"raw":"a: 1\npassword: ` + seeds["mesh configuration in a text"] + `\n",
+		"extensionProviders":[{"headers":{"X-Team":"` + seeds["header"] + `"}},{"headers":[{"name":"X-Team","value":"` + seeds["header"] + `"}]}]}`)}
+	mesh.Spec.Upgrade.Notifications = []v1alpha1.Notification{
+		{Name: "chat", Endpoint: v1alpha1.Endpoint{URL: "https://hooks.example.com/services/" + seeds["path of a chat hook"], SecretName: "chat-hmac"}},
+		{Name: "query", Endpoint: v1alpha1.Endpoint{URL: "https://" + seeds["user of a hook"] + "@example.com/?sig=" + seeds["query of a hook"]}},
+	}
+	revision := aRevision("1-29-1", "1.29.1")
+	revision.Spec.Objects = []byte("seed rendered into a revision")
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "cacerts", Labels: map[string]string{v1alpha1.LabelMesh: "default"}},
+		StringData: map[string]string{"ca-key.pem": seeds["data of a Secret"]}, Data: map[string][]byte{"key": []byte(seeds["data of a Secret"])},
+	}
+	bundle := []byte("-----BEGIN PRIVATE KEY-----\n" + seeds["private key in a webhook's caBundle"] + "\n-----END PRIVATE KEY-----\n")
+	istiod, operator := map[string]string{v1alpha1.LabelMesh: "default", "app": "istiod"}, map[string]string{"app.kubernetes.io/name": "meshwright"}
+	pod := seededPod("istio-system", "istiod-1", istiod)
+	return []client.Object{
+		mesh, revision, aRollout(), aGateway(), secret, pod, seededPod("meshwright-system", "meshwright-1", operator),
+		&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istiod", Labels: istiod}, Spec: appsv1.DeploymentSpec{
+			Template: corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec},
+		}},
+		&admissionregistrationv1.ValidatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "wrong"},
+			Webhooks:   []admissionregistrationv1.ValidatingWebhook{{Name: "a.example.com", ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: bundle}}},
+		},
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"istio.io/rev": "1-28-2"}}},
+		&eventsv1.Event{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"}, Note: "token=" + seeds["event"], Reason: "Shifting",
+			Regarding: corev1.ObjectReference{Kind: rolloutKind, Name: "default-8"},
+		},
+	}
+}
+
+// pack makes an archive, and returns the files in it.
+func pack(t *testing.T, o *bundleOptions, c client.Client) (files map[string]string, err error) {
+	t.Helper()
+	o.file = filepath.Join(t.TempDir(), "mesh.tgz")
+	if err := o.run(t.Context(), c); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(o.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	unzipped, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = map[string]string{}
+	for archive := tar.NewReader(unzipped); ; {
+		header, err := archive.Next()
+		if err == io.EOF {
+			return files, nil
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[strings.TrimPrefix(header.Name, "meshwright/")] = string(raw)
+	}
+}
+
+func newBundleOptions() (*bundleOptions, *streams) {
+	f, s := newFactory()
+	return &bundleOptions{factory: f, since: time.Hour, maxBytes: 1 << 20, logs: func(_ context.Context, namespace, _ string, _ *corev1.PodLogOptions) (io.ReadCloser, error) {
+		if namespace == "meshwright-system" {
+			return nil, errors.New("no log for token=" + seeds["error of a log"])
+		}
+		return io.NopCloser(strings.NewReader(seededLog())), nil
+	}}, s
+}
+
+// No secret, wherever it may be, is in the bytes of an archive; what people need to look for trouble is.
+func TestBundleHoldsNoSecret(t *testing.T) {
+	o, s := newBundleOptions()
+	files, err := pack(t, o, fakeClient(t, seededObjects()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		for where, secret := range seeds {
+			if strings.Contains(content, secret) || strings.Contains(content, base64.StdEncoding.EncodeToString([]byte(secret))) {
+				t.Errorf("%s holds the %s:\n%s", name, where, content)
+			}
+		}
+		if strings.Contains(content, "managedFields") || strings.Contains(content, "seed-manager") {
+			t.Errorf("%s holds managedFields", name)
+		}
+	}
+	for name, wants := range map[string][]string{
+		"meshwright/meshinstallations/default.yaml":         {"autoscaleMin: 2", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.29.1"},
+		"meshwright/meshrevisions/1-29-1.yaml":              {"version: 1.29.1"},
+		"meshwright/meshrollouts/default-8.yaml":            {"name: go", "AwaitingApproval"},
+		"istio/pods/istio-system_istiod-1.yaml":             {"PILOT_TRACE_SAMPLING", `value: "1.0"`, "value: 24h0m0s", "secretName: cacerts", "--log-level=info", "serve"},
+		"istio/deployments/istio-system_istiod.yaml":        {"istio/pilot:1.29.1"},
+		"operator/pods/meshwright-system_meshwright-1.yaml": {"discovery"},
+		"logs/istio-system/istiod-1/discovery.log":          {"starting revision 1-29-1, digest sha256:3145dbd2", "user=me", `"ok":true`, "https://[redacted]@example.com/a?[redacted]"},
+		"logs/istio-system/istiod-1/discovery.previous.log": {"starting revision"},
+		"events/default.yaml":                               {"Shifting"},
+		"namespaces.json":                                   {`"istio.io/rev": "1-28-2"`},
+		"counts.json":                                       {`"pods": 2`},
+		"version.json":                                      {`"kind": "MeshVersion"`},
+		"manifest.json":                                     {"Secrets", "they are never read", "meshwright-system/meshwright-1", "no log for token=[redacted]"},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(files[name], want) {
+				t.Errorf("%s lacks %q:\n%s", name, want, files[name])
+			}
+		}
+	}
+	if !strings.Contains(s.err.String(), "collecting logs") || !strings.Contains(s.out.String(), "mesh.tgz") {
+		t.Errorf("it says %q and %q", s.out.String(), s.err.String())
+	}
+}
+
+// What may not be read is noted, and no error.
+func TestBundleGoesOnWithoutRights(t *testing.T) {
+	c := interceptor.NewClient(fakeClient(t, seededObjects()...), interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+		if list.GetObjectKind().GroupVersionKind().Kind == "PodList" || list.GetObjectKind().GroupVersionKind().Kind == "NodeList" {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("you may not"))
+		}
+		return c.List(ctx, list, options...)
+	}})
+	o, _ := newBundleOptions()
+	files, err := pack(t, o, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest BundleManifest
+	if err := json.Unmarshal([]byte(files["manifest.json"]), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	var what []string
+	for _, o := range manifest.Omitted {
+		what = append(what, o.What)
+	}
+	if diff := cmp.Diff([]string{"Secrets", "istio: Pods", "operator: Pods"}, what); diff != "" {
+		t.Errorf("left out (-want +got):\n%s", diff)
+	}
+	if files["meshwright/meshinstallations/default.yaml"] == "" {
+		t.Error("the mesh is missing")
+	}
+}
+
+// An archive that was interrupted leaves no file.
+func TestBundleIsWrittenWholeOrNot(t *testing.T) {
+	o, _ := newBundleOptions()
+	o.file = filepath.Join(t.TempDir(), "mesh.tgz")
+	ctx, cancel := context.WithCancel(t.Context())
+	o.logs = func(context.Context, string, string, *corev1.PodLogOptions) (io.ReadCloser, error) {
+		cancel()
+		return nil, context.Canceled
+	}
+	if err := o.run(ctx, fakeClient(t, seededObjects()...)); ExitCodeOf(err) != ExitInterrupted {
+		t.Errorf("an interruption: %v", err)
+	}
+	left, err := os.ReadDir(filepath.Dir(o.file))
+	if err != nil || len(left) != 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
+func TestTailKeepsTheEndFromTheBeginningOfALine(t *testing.T) {
+	lines := strings.Repeat("a line of a log\n", 10000) + "the last one\n"
+	for _, tc := range []struct {
+		reason string
+		in     string
+		most   int64
+		want   string
+	}{
+		{"all of it", "one\ntwo\n", 100, "one\ntwo\n"},
+		{"from a line", "one\ntwo\nthree\n", 8, "three\n"},
+		{"one line that is too long", strings.Repeat("x", 100), 10, ""},
+		{"the end of much", lines, 20, "the last one\n"},
+	} {
+		got, err := tail(strings.NewReader(tc.in), tc.most)
+		if err != nil || !bytes.Equal(got, []byte(tc.want)) {
+			t.Errorf("%s: %q, %v; want %q", tc.reason, got, err, tc.want)
+		}
+	}
+}
+
+func TestRedactedText(t *testing.T) {
+	for _, tc := range []struct{ reason, in, want string }{
+		{"a sentence", "no progress for 30m0s: wave early: 1 of 3 workloads moved; next: shop/cart", ""},
+		{"where a secret is", "secretName=cacerts in istio-system", ""},
+		{"a digest in hex", "sha256:" + strings.Repeat("3145dbd2", 8), ""},
+		{"a path", "/var/run/secrets/kubernetes.io/serviceaccount/namespaces/Meshwright/v1alpha1/Longer", ""},
+		{"an address", "https://istiod.istio-system.svc:15012/debug/connections", ""},
+		{"an address with a query", "https://example.com/a?b=c", "https://example.com/a?[redacted]"},
+		{"a password in YAML", "password: hunter2", "password: [redacted]"},
+		{"a password in JSON", `{"db_password": "hunter \" 2", "a": 1}`, `{"db_password": [redacted], "a": 1}`},
+		{"a password in JSON in JSON", `{\"password\":\"hunter2\",\"a\":1}`, `{\"password\":[redacted],\"a\":1}`},
+		{"basic authorization", "Basic dXNlcjpwYXNzd29yZA==", "Basic [redacted]"},
+	} {
+		want := tc.want
+		if want == "" {
+			want = tc.in
+		}
+		if got := (&redactor{}).text(tc.in); got != want {
+			t.Errorf("%s: %q, want %q", tc.reason, got, want)
+		}
+	}
+}
