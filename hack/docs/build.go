@@ -45,10 +45,10 @@ func environment(ctx context.Context, root string) (string, error) {
 		return "", err
 	}
 	venv := filepath.Join(cache, "meshwright", "site", fmt.Sprintf("%.16x", sha256.Sum256(append(version, raw...))))
-	if _, err := os.Stat(filepath.Join(venv, done)); err == nil {
+	if _, err := os.Stat(filepath.Join(venv, done)); err == nil { //nolint:gosec // it is in the user's own cache
 		return venv, nil
 	}
-	if err := os.RemoveAll(venv); err != nil {
+	if err := os.RemoveAll(venv); err != nil { //nolint:gosec // as above
 		return "", err
 	}
 	if err := command(ctx, nil, python, "-m", "venv", venv); err != nil {
@@ -58,7 +58,7 @@ func environment(ctx context.Context, root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return venv, os.WriteFile(filepath.Join(venv, done), nil, 0o600)
+	return venv, os.WriteFile(filepath.Join(venv, done), nil, 0o600) //nolint:gosec // as above
 }
 
 func command(ctx context.Context, env []string, name string, args ...string) error {

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -59,17 +58,13 @@ func checkSite(dir, base string) (*report, error) {
 	}
 	out := &report{Elsewhere: map[string]string{}}
 	pages, files := map[string]*page{}, map[string]bool{}
-	err = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+	site := os.DirFS(dir)
+	err = fs.WalkDir(site, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		name, err := filepath.Rel(dir, file)
-		if err != nil {
-			return err
-		}
-		name = filepath.ToSlash(name)
 		files[name] = true
-		raw, err := os.ReadFile(file)
+		raw, err := fs.ReadFile(site, name)
 		if err != nil {
 			return err
 		}

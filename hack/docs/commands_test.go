@@ -54,8 +54,7 @@ func TestCommandsAreThePluginsOwn(t *testing.T) {
 }
 
 func understood(args []string) error {
-	streams, _, _, _ := genericiooptions.NewTestIOStreams()
-	command, rest, err := cli.New(streams, clock.RealClock{}).Find(args)
+	command, rest, err := cli.New(genericiooptions.NewTestIOStreamsDiscard(), clock.RealClock{}).Find(args)
 	if err != nil {
 		return err
 	}

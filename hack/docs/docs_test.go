@@ -186,7 +186,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 var (
 	heading = regexp.MustCompile(`(?m)^#{1,6} +(.+?) *$`)
 	named   = regexp.MustCompile(`<a (?:id|name)="([^"]+)"`)
-	marks   = regexp.MustCompile("[^\\w\\s-]")
+	marks   = regexp.MustCompile(`[^\w\s-]`)
 	gaps    = regexp.MustCompile(`[-\s]+`)
 )
 

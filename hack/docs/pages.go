@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -24,10 +25,7 @@ var outside = map[string]string{"README.md": "index.md", "CONTRIBUTING.md": "con
 
 // pagesOf are the files of the site: their paths in the repository, with their paths in the site.
 func pagesOf(root string) (map[string]string, error) {
-	out := map[string]string{}
-	for from, to := range outside {
-		out[from] = to
-	}
+	out := maps.Clone(outside)
 	err := filepath.WalkDir(filepath.Join(root, docsDir), func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err

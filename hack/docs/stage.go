@@ -87,10 +87,10 @@ func stage(root, into, to string, s *settings) (string, error) {
 			}
 		}
 		file := filepath.Join(content, filepath.FromSlash(pages[from]))
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
 			return "", err
 		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil { //nolint:gosec // below a folder of our own
 			return "", err
 		}
 	}
