@@ -93,7 +93,7 @@ var groups = []struct {
 	id, title string
 	commands  []func(*factory) *cobra.Command
 }{
-	{"see", "See:", []func(*factory) *cobra.Command{newStatus, newProxies, newHistory, newPlan}},
+	{"see", "See:", []func(*factory) *cobra.Command{newStatus, newProxies, newHistory, newPlan, newPreflight}},
 	{"steer", "Steer:", []func(*factory) *cobra.Command{
 		newUpgrade, newApprove, newPause, newResume, newAbort, newRollback, newRetry, newWaive, newCerts,
 	}},

@@ -5,191 +5,198 @@ package facts
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
+	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/dataplane"
+	"github.com/meshwright/meshwright/operator/preflight"
+	"github.com/meshwright/meshwright/operator/render"
 	"github.com/meshwright/meshwright/operator/validate"
+	"github.com/meshwright/meshwright/operator/version"
 )
 
-// The kinds that change what istiod writes for proxies.
-var (
-	envoyFilter = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1alpha3", Kind: "EnvoyFilter"}
-	wasmPlugin  = schema.GroupVersionKind{Group: "extensions.istio.io", Version: "v1alpha1", Kind: "WasmPlugin"}
-)
-
-// Preflight gathers what has to be known before a rollout is granted. It asks the API server itself, page by page: this is once a
-// rollout, and no reason to cache every pod in full. Budgets are those of namespaces that are true. Wants is what one pod of the
-// canary's istiod requests; when it is empty, nodes and pods are not read, and the capacity is not known. An error names the right
-// that is missing, if that is why.
-func (*Gatherer) Preflight(
-	ctx context.Context, live client.Reader, namespaces map[string]bool, wants corev1.ResourceList,
-) (out validate.Preflight, err error) {
-	if out.EnvoyFilters, err = extensions(ctx, live, envoyFilter, "envoyfilters.networking.istio.io"); err != nil {
-		return validate.Preflight{}, err
-	}
-	if out.WasmPlugins, err = extensions(ctx, live, wasmPlugin, "wasmplugins.extensions.istio.io"); err != nil {
-		return validate.Preflight{}, err
-	}
-	if out.Budgets, err = budgets(ctx, live, namespaces); err != nil {
-		return validate.Preflight{}, err
-	}
-	if len(wants) == 0 {
-		return out, nil
-	}
-	out.Capacity.Wants = wants
-	if out.Capacity.Nodes, err = room(ctx, live, wants); err != nil {
-		return validate.Preflight{}, err
-	}
-	return out, nil
+// Inquiry is what preflight is asked: what a move would meet.
+type Inquiry struct {
+	// Mesh as it is wanted, with the status that it has. Nil where Meshwright keeps none: then Namespace is that of the control plane.
+	Mesh      *v1alpha1.MeshInstallation
+	Namespace string
+	// From and To are versions of Istio; they are equal when pods are restarted only.
+	From, To *semver.Version
+	// Index of the pods, where somebody keeps one; otherwise they are read.
+	Index *dataplane.Index
+	// Reviewer asks the API server for the rights of who installs Istio; nil where nobody has to ask.
+	Reviewer client.Writer
 }
 
-// pageSize is how many objects the API server is asked for at a time.
-const pageSize = 500
-
-// pages lists all objects of a kind of the cluster. Each page is a list of its own: decoding into the last one could leave traces
-// of it. Resources are named as a right names them.
-func pages[L client.ObjectList](ctx context.Context, live client.Reader, resources string, fresh func() L, each func(L)) error {
-	for token := ""; ; {
-		list := fresh()
-		err := live.List(ctx, list, client.Limit(pageSize), client.Continue(token))
-		if apierrors.IsForbidden(err) {
-			return fmt.Errorf("the checks before a rollout need the right to list %s of the whole cluster: %w", resources, err)
-		}
-		if err != nil {
-			return fmt.Errorf("list %s: %w", resources, err)
-		}
-		each(list)
-		if token = list.GetContinue(); token == "" {
-			return nil
-		}
-	}
-}
-
-// extensions are all objects of a kind of Istio's; none when the cluster has no such kind.
-func extensions(
-	ctx context.Context, live client.Reader, kind schema.GroupVersionKind, resources string,
-) (out []validate.Extension, err error) {
-	err = pages(ctx, live, resources, func() *unstructured.UnstructuredList {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-		return list
-	}, func(list *unstructured.UnstructuredList) {
-		for i := range list.Items {
-			item := &list.Items[i]
-			if item.GetLabels()[v1alpha1.LabelMesh] != "" {
-				continue // ours, and made for every version
-			}
-			spec, _, _ := unstructured.NestedFieldNoCopy(item.Object, "spec")
-			written, _ := spec.(map[string]any)
-			out = append(out, validate.Extension{
-				Namespace: item.GetNamespace(), Name: item.GetName(), Annotations: item.GetAnnotations(), Spec: written,
-			})
-		}
-	})
-	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	return out, err
-}
-
-// budgets of some namespaces. They are listed once for all: a request for each of many namespaces would be more.
-func budgets(ctx context.Context, live client.Reader, namespaces map[string]bool) (out []validate.Budget, err error) {
-	err = pages(ctx, live, "poddisruptionbudgets.policy", func() *policyv1.PodDisruptionBudgetList {
-		return &policyv1.PodDisruptionBudgetList{}
-	}, func(list *policyv1.PodDisruptionBudgetList) {
-		for _, b := range list.Items {
-			if namespaces[b.Namespace] {
-				out = append(out, validate.Budget{
-					Namespace: b.Namespace, Name: b.Name,
-					DisruptionsAllowed: b.Status.DisruptionsAllowed, ExpectedPods: b.Status.ExpectedPods,
-				})
-			}
-		}
-	})
-	return out, err
-}
-
-// room is what is free on each node that takes pods without tolerations.
-func room(ctx context.Context, live client.Reader, wants corev1.ResourceList) ([]validate.Node, error) {
-	var nodes []validate.Node
-	free := map[string]corev1.ResourceList{} // of nodes by name; the same lists as in nodes
-	err := pages(ctx, live, "nodes", func() *corev1.NodeList { return &corev1.NodeList{} }, func(list *corev1.NodeList) {
-		for i := range list.Items {
-			n := &list.Items[i]
-			if !schedulable(n) {
-				continue
-			}
-			free[n.Name] = corev1.ResourceList{}
-			for name := range wants {
-				free[n.Name][name] = n.Status.Allocatable[name].DeepCopy()
-			}
-			if places, known := n.Status.Allocatable[corev1.ResourcePods]; known {
-				free[n.Name][corev1.ResourcePods] = places.DeepCopy()
-			}
-			nodes = append(nodes, validate.Node{Name: n.Name, Free: free[n.Name]})
-		}
-	})
+// Check gathers what a move would meet, and judges it. What can't be read is a finding, not an error. Findings that the mesh
+// acknowledges are marked so.
+func (g *Gatherer) Check(ctx context.Context, live client.Reader, q Inquiry) ([]preflight.Finding, error) {
+	known, err := g.Preflight(ctx, live, q)
 	if err != nil {
 		return nil, err
 	}
-	one := *resource.NewQuantity(1, resource.DecimalSI)
-	err = pages(ctx, live, "pods", func() *corev1.PodList { return &corev1.PodList{} }, func(list *corev1.PodList) {
-		for i := range list.Items {
-			p := &list.Items[i]
-			left := free[p.Spec.NodeName]
-			if left == nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-				continue
-			}
-			for name := range wants {
-				take(left, name, requested(p, name))
-			}
-			if _, known := left[corev1.ResourcePods]; known {
-				take(left, corev1.ResourcePods, one)
-			}
-		}
-	})
-	return nodes, err
+	all := preflight.Check(known)
+	if q.Mesh != nil {
+		preflight.Acknowledge(all, q.Mesh.Spec.Upgrade.Acknowledged)
+	}
+	return all, nil
 }
 
-func take(from corev1.ResourceList, name corev1.ResourceName, much resource.Quantity) {
-	left := from[name]
-	left.Sub(much)
-	from[name] = left
-}
-
-func schedulable(n *corev1.Node) bool {
-	return !n.Spec.Unschedulable && n.DeletionTimestamp == nil && !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {
-		return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
-	})
-}
-
-// requested is what a pod that runs requests of a resource: that of its containers and of the init containers that stay, which
-// Istio's proxies are among. Init containers that end are not counted.
-func requested(p *corev1.Pod, name corev1.ResourceName) resource.Quantity {
-	sum := p.Spec.Overhead[name].DeepCopy()
-	if p.Spec.Resources != nil {
-		if whole, set := p.Spec.Resources.Requests[name]; set { // of the pod as a whole, whatever its containers say
-			sum.Add(whole)
-			return sum
+// Preflight gathers what has to be known before a rollout is granted. It asks the API server itself, page by page: this is once a
+// rollout, and no reason to cache every pod in full.
+func (g *Gatherer) Preflight(ctx context.Context, live client.Reader, q Inquiry) (*preflight.Facts, error) {
+	r := &reading{
+		live: live, gatherer: g, inquiry: q, relevant: map[string]bool{},
+		out: &preflight.Facts{Now: g.Clock.Now(), Mesh: q.Mesh, Kubernetes: g.Kubernetes, Move: g.move(q)},
+	}
+	for _, section := range []func(context.Context) error{
+		r.charts, r.namespaces, r.extensions, r.crds, r.webhooks, r.injection, r.pods, r.annotated, r.unmovable, r.budgets, r.controlPlane, r.network, r.permissions,
+	} {
+		if err := section(ctx); err != nil {
+			return nil, err
 		}
 	}
-	for i := range p.Spec.Containers {
-		sum.Add(p.Spec.Containers[i].Resources.Requests[name])
+	return r.out, nil
+}
+
+// reading is the state of one gathering.
+type reading struct {
+	live     client.Reader
+	gatherer *Gatherer
+	inquiry  Inquiry
+	out      *preflight.Facts
+
+	// meta are the namespaces of the cluster; relevant those of the mesh, its gateways and its control plane.
+	meta     []metav1.PartialObjectMetadata
+	relevant map[string]bool
+	// mesh as enrollment knows it; nil where Meshwright keeps none.
+	mesh *dataplane.Named
+}
+
+func (g *Gatherer) move(q Inquiry) preflight.Move {
+	out := preflight.Move{From: q.From, To: q.To, Namespace: q.Namespace, Revision: version.RevisionName(q.To), Restart: v1alpha1.RestartRollout}
+	out.Line, _ = g.Catalogue.Line(q.To)
+	if m := q.Mesh; m != nil {
+		out.Namespace, out.Revision = m.Spec.Namespace, validate.RevisionName(m, q.To)
+		out.InPlace = m.Spec.Upgrade.Type == v1alpha1.UpgradeInPlace
+		out.Restart = m.Spec.DataPlane.Restart.Type
+		out.AnySkew = m.Spec.Upgrade.VersionSkew == v1alpha1.VersionSkewAccept
+		out.AnyKubernetes = m.Spec.Upgrade.UnsupportedKubernetes == v1alpha1.UnsupportedKubernetesAccept
 	}
-	for i := range p.Spec.InitContainers {
-		if c := &p.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			sum.Add(c.Resources.Requests[name])
+	if g.Namespace != "" {
+		out.Operator = preflight.Peer{Namespace: g.Namespace, Labels: map[string]string{operatorLabel: operatorName}}
+	}
+	return out
+}
+
+// operatorLabel is on the pods of the operator, with this value.
+const operatorLabel, operatorName = "app.kubernetes.io/name", "meshwright"
+
+// charts renders the next control plane, for what it requests and whether it takes the values at all.
+func (r *reading) charts(ctx context.Context) error {
+	q := r.inquiry
+	bundle, err := r.gatherer.Library.Get(ctx, q.To.String())
+	if err != nil {
+		return err
+	}
+	request, err := r.request(bundle)
+	if err != nil {
+		return err
+	}
+	crds, err := render.CRDs(request)
+	if err != nil {
+		return err
+	}
+	for _, o := range crds {
+		r.out.TargetCRDs = append(r.out.TargetCRDs, crdOf(o))
+	}
+	objects, _, err := render.ControlPlane(request)
+	if err != nil {
+		r.out.Charts.Failure = err.Error()
+		return nil //nolint:nilerr // it is a finding
+	}
+	if r.out.Capacity.Wants, r.out.Capacity.Limits, err = wants(objects); err != nil {
+		return err
+	}
+	if q.Mesh != nil {
+		r.out.Charts.Unknown = validate.UnknownValues(q.Mesh, q.To, r.gatherer.KnownValues(ctx))
+	}
+	return nil
+}
+
+func (r *reading) request(bundle *istio.Bundle) (render.Request, error) {
+	kubernetes := "v" + r.gatherer.Kubernetes.String()
+	if m := r.inquiry.Mesh; m != nil {
+		return render.RequestOf(m, bundle, kubernetes, r.out.Move.Revision)
+	}
+	return render.Request{Bundle: bundle, KubeVersion: kubernetes, Mesh: "preflight", Revision: r.out.Move.Revision, Namespace: r.out.Move.Namespace}, nil
+}
+
+// namespaces are read first: the other sections ask which are of the mesh.
+func (r *reading) namespaces(ctx context.Context) error {
+	err := pages(ctx, r, "namespaces", "", func() *metav1.PartialObjectMetadataList {
+		return metadata(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	},
+		func(list *metav1.PartialObjectMetadataList) { r.meta = append(r.meta, list.Items...) })
+	if err != nil {
+		return err
+	}
+	gateways := map[string]bool{}
+	if q := r.inquiry; q.Mesh != nil {
+		if err := r.enrollment(ctx); err != nil {
+			return err
+		}
+		for n := range r.mesh.Gateways {
+			gateways[n] = true
+		}
+		for n := range r.mesh.Teams {
+			gateways[n] = true
 		}
 	}
-	return sum
+	r.relevant[r.out.Move.Namespace] = true
+	for i := range r.meta {
+		n := &r.meta[i]
+		member := n.Labels[v1alpha1.IstioInjection] == "enabled" || n.Labels[v1alpha1.IstioInjection] == "" && n.Labels[v1alpha1.IstioRevision] != ""
+		if r.mesh != nil {
+			member = dataplane.Judge(r.mesh.Mesh, n).Member
+		}
+		if n.Name == r.out.Move.Namespace || n.DeletionTimestamp != nil {
+			member = false
+		}
+		r.out.Namespaces = append(r.out.Namespaces, preflight.Namespace{
+			Name: n.Name, Labels: n.Labels, Annotations: n.Annotations, Member: member, Gateway: gateways[n.Name], Ours: n.Labels[v1alpha1.LabelMesh] != "",
+		})
+		if member || gateways[n.Name] {
+			r.relevant[n.Name] = true
+		}
+	}
+	return nil
+}
+
+// enrollment finds the mesh among all.
+func (r *reading) enrollment(ctx context.Context) error {
+	m := r.inquiry.Mesh
+	all, err := dataplane.Gather(ctx, r.live, r.gatherer.Namespace)
+	if err != nil {
+		r.alone()
+		return r.unless(err, "meshgateways.meshwright.io", "list", "")
+	}
+	if i := slices.IndexFunc(all, func(n dataplane.Named) bool { return n.Name == m.Name }); i >= 0 {
+		r.mesh = &all[i]
+		return nil
+	}
+	r.alone()
+	return nil
+}
+
+// alone is the mesh as it is known without anything else.
+func (r *reading) alone() {
+	mesh, err := dataplane.MeshOf(r.inquiry.Mesh, dataplane.Around{})
+	r.mesh = &dataplane.Named{Name: r.inquiry.Mesh.Name, Mesh: mesh, Still: err != nil}
 }

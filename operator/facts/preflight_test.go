@@ -6,12 +6,19 @@ package facts
 import (
 	"context"
 	"errors"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/Masterminds/semver/v3"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,96 +27,75 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/yaml"
 
+	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
-	"github.com/meshwright/meshwright/operator/validate"
+	"github.com/meshwright/meshwright/operator/preflight"
 )
 
-// server answers lists with one object a page, as an API server may.
-type server struct {
-	client.Reader // nothing else is asked
-
-	objects []client.Object
-	// refuse is what a list of a kind is answered with.
-	refuse map[string]error
-	// asked are the kinds that were listed.
-	asked map[string]bool
+// asking is a gatherer with the built-in charts.
+func asking(t *testing.T) *Gatherer {
+	t.Helper()
+	library, err := istio.Open(t.Context(), istio.Builtin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalogue, err := istio.BuiltinCatalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Gatherer{
+		Library: library, Catalogue: catalogue, Kubernetes: semver.MustParse("1.34.1"), Namespace: "meshwright-system",
+		Clock: clocktesting.NewFakePassiveClock(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)),
+	}
 }
 
-func (s *server) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	options := (&client.ListOptions{}).ApplyOptions(opts)
-	if options.Limit != pageSize {
-		return errors.New("the list is not bounded")
-	}
-	var kind string
-	var page []client.Object
-	switch list := list.(type) {
-	case *unstructured.UnstructuredList:
-		kind = strings.TrimSuffix(list.GetKind(), "List")
-		for _, o := range s.objects {
-			if u, ok := o.(*unstructured.Unstructured); ok && u.GroupVersionKind() == list.GroupVersionKind().GroupVersion().WithKind(kind) {
-				page = append(page, o)
-			}
-		}
-	case *policyv1.PodDisruptionBudgetList:
-		kind, page = "PodDisruptionBudget", of[*policyv1.PodDisruptionBudget](s.objects)
-	case *corev1.NodeList:
-		kind, page = "Node", of[*corev1.Node](s.objects)
-	case *corev1.PodList:
-		kind, page = "Pod", of[*corev1.Pod](s.objects)
-	}
-	if s.asked == nil {
-		s.asked = map[string]bool{}
-	}
-	s.asked[kind] = true
-	if err := s.refuse[kind]; err != nil {
-		return err
-	}
-	first := 0
-	if options.Continue != "" {
-		var err error
-		if first, err = strconv.Atoi(options.Continue); err != nil {
-			return err
-		}
-	}
-	if first+1 < len(page) {
-		list.SetContinue(strconv.Itoa(first + 1))
-	}
-	if len(page) == 0 {
-		return nil
-	}
-	return meta.SetList(list, []runtime.Object{page[first].DeepCopyObject()})
+// upgrade is what is asked of the mesh of the test.
+func upgrade() Inquiry {
+	m := &v1alpha1.MeshInstallation{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	m.Spec.Namespace, m.Spec.Version, m.Status.StableRevision = "istio-system", "1.29.1", "1-28-2"
+	m.Spec.DataPlane.Restart.Type = v1alpha1.RestartRollout
+	return Inquiry{Mesh: m, From: semver.MustParse("1.28.2"), To: semver.MustParse("1.29.1")}
 }
 
-func of[T client.Object](all []client.Object) (out []client.Object) {
-	for _, o := range all {
-		if _, ok := o.(T); ok {
-			out = append(out, o)
-		}
+func object(t *testing.T, text string) client.Object {
+	t.Helper()
+	o := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &o.Object); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// typed reads an object as Kubernetes' own type.
+func typed[T any](t *testing.T, text string) T {
+	t.Helper()
+	var out T
+	if err := yaml.UnmarshalStrict([]byte(text), &out); err != nil {
+		t.Fatal(err)
 	}
 	return out
 }
 
-func custom(kind schema.GroupVersionKind, name string, spec map[string]any) client.Object {
-	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
-	u.SetGroupVersionKind(kind)
-	u.SetNamespace("shop")
-	u.SetName(name)
-	return u
-}
-
-// ofMesh marks an object as one that the operator has applied.
-func ofMesh(o client.Object) client.Object {
-	o.SetLabels(map[string]string{v1alpha1.LabelMesh: "default", v1alpha1.LabelGateway: "ingress"})
-	return o
-}
-
-func pdb(namespace string) client.Object {
-	return &policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cart"},
-		Status:     policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 1, ExpectedPods: 3},
+func pod(name, node string, change func(*corev1.Pod)) client.Object {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}}
+	p.Spec.NodeName = node
+	p.Spec.Containers = []corev1.Container{{Resources: requests("500m")}, {Resources: requests("250m")}, {}}
+	if change != nil {
+		change(p)
 	}
+	return p
+}
+
+func requests(cpu string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}}
 }
 
 func node(name string, change func(*corev1.Node)) client.Object {
@@ -124,117 +110,335 @@ func node(name string, change func(*corev1.Node)) client.Object {
 	return n
 }
 
-func requests(cpu string) corev1.ResourceRequirements {
-	return corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}}
-}
-
-func pod(name, node string, change func(*corev1.Pod)) client.Object {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}}
-	p.Spec.NodeName = node
-	p.Spec.Containers = []corev1.Container{{Resources: requests("500m")}, {Resources: requests("250m")}, {}}
-	if change != nil {
-		change(p)
-	}
-	return p
-}
-
 func tainted(effect corev1.TaintEffect) func(*corev1.Node) {
 	return func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "x", Effect: effect}} }
 }
 
-func cluster() *server {
-	always := corev1.ContainerRestartPolicyAlways
-	whole := requests("1")
-	return &server{objects: []client.Object{
-		custom(envoyFilter, "headers", map[string]any{"priority": int64(1)}), custom(envoyFilter, "limits", nil),
-		ofMesh(custom(envoyFilter, "ingress-connection-age", nil)),
-		custom(wasmPlugin, "auth", map[string]any{"url": "x"}),
-		pdb("shop"), pdb("other"), pdb("left"), pdb("cart"),
+// everyKind is a cluster with one of each.
+func everyKind(t *testing.T) []client.Object {
+	t.Helper()
+	always, whole, ready := corev1.ContainerRestartPolicyAlways, requests("1"), true
+	mesh := upgrade().Mesh.DeepCopy()
+	return []client.Object{
+		mesh,
+		&v1alpha1.MeshGateway{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "edge"}},
+		object(t, `{apiVersion: v1, kind: Namespace, metadata: {name: istio-system, labels: {meshwright.io/mesh: default}}}`),
+		object(t, `{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/rev: 1-28-2}}}`),
+		object(t, `{apiVersion: v1, kind: Namespace, metadata: {name: team}}`),
+		object(t, `{apiVersion: v1, kind: Namespace, metadata: {name: other}}`),
+		object(t, `{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {namespace: shop, name: headers}, spec: {priority: 1}}`),
+		object(t, `{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {namespace: shop, name: ours, labels: {meshwright.io/mesh: default}}}`),
+		object(t, `{apiVersion: extensions.istio.io/v1alpha1, kind: WasmPlugin, metadata: {namespace: shop, name: auth}, spec: {url: x}}`),
+		object(t, `{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {namespace: shop, name: all}, spec: {egress: []}}`),
+		object(t, `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: sidecars.networking.istio.io
+  labels: {app.kubernetes.io/version: 1.28.2}
+spec: {group: networking.istio.io, names: {kind: Sidecar}, versions: [{name: v1, served: true, storage: true}, {name: v1old, served: false}]}
+status: {storedVersions: [v1]}`),
+		object(t, `{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: x.example.com}, spec: {group: example.com}}`),
+		object(t, `{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, metadata: {name: a}, webhooks: [{name: a.b.c, clientConfig: {service: {namespace: policy, name: engine}}}]}`),
+		object(t, `{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration, metadata: {name: b}, webhooks: [{name: a.b.c, clientConfig: {service: {namespace: policy, name: gone}}}]}`),
+		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "policy", Name: "engine", Annotations: map[string]string{"networking.istio.io/exportTo": "."}}},
+		&discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "policy", Name: "engine-1", Labels: map[string]string{discoveryv1.LabelServiceName: "engine"}},
+			Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		},
+		&corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istio-sidecar-injector-1-28-2"},
+			Data:       map[string]string{"values": `{"global": {"hub": "docker.io/istio", "tag": "1.28.2", "proxy": {"image": "proxyv2"}}, "pilot": {"cni": {"enabled": true}}}`},
+		},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istio-1-28-2"}},
+		&policyv1.PodDisruptionBudget{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart"}, Status: policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 1, ExpectedPods: 3},
+		},
+		&policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "cart"}},
+		&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "team"}},
+		&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "team"}},
+		&corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "small"}},
+		&autoscalingv2.HorizontalPodAutoscaler{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istiod"},
+			Spec:       autoscalingv2.HorizontalPodAutoscalerSpec{ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{Kind: "Deployment", Name: "istiod-1-28-2"}},
+		},
+		&autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "other"}},
+		object(t, `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: shop, name: deny}}`),
+		object(t, `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: other, name: deny}}`),
+		new(typed[appsv1.Deployment](t, `
+metadata: {namespace: team, name: edge}
+spec: {template: {metadata: {labels: {app: edge}}, spec: {containers: [{name: istio-proxy, image: auto}]}}}`)),
+		&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "plain"}},
 		node("a", nil), node("b", tainted(corev1.TaintEffectPreferNoSchedule)),
 		node("cordoned", func(n *corev1.Node) { n.Spec.Unschedulable = true }),
 		node("control", tainted(corev1.TaintEffectNoSchedule)), node("sick", tainted(corev1.TaintEffectNoExecute)),
 		pod("containers", "a", nil),
-		pod("done", "a", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }),
-		pod("failed", "a", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }),
-		pod("waiting", "", nil), pod("elsewhere", "control", nil),
+		pod("done", "a", func(p *corev1.Pod) { p.Namespace, p.Status.Phase = "other", corev1.PodSucceeded }),
+		pod("failed", "a", func(p *corev1.Pod) { p.Namespace, p.Status.Phase = "other", corev1.PodFailed }),
+		pod("elsewhere", "control", func(p *corev1.Pod) { p.Namespace = "other" }),
 		pod("sidecar", "a", func(p *corev1.Pod) {
-			p.Spec.InitContainers = []corev1.Container{{Resources: requests("100m"), RestartPolicy: &always}, {Resources: requests("3")}}
+			p.Annotations = map[string]string{"sidecar.istio.io/status": "{}", "example.com/x": "y"}
+			p.Spec.InitContainers = []corev1.Container{
+				{Name: "istio-proxy", Image: "docker.io/istio/proxyv2:1.28.2", Resources: requests("100m"), RestartPolicy: &always},
+				{Name: "istio-init", Resources: requests("3")},
+			}
 			p.Spec.Overhead = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m")}
 		}),
-		pod("whole", "b", func(p *corev1.Pod) { p.Spec.Resources = &whole }),
-	}}
+		pod("whole", "b", func(p *corev1.Pod) { p.Namespace, p.Spec.Resources = "other", &whole }),
+	}
 }
 
-// What is there is gathered; what the operator itself has applied, for every version of Istio, is no finding.
-func TestPreflight(t *testing.T) {
-	wants := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("2Gi")}
-	free := func(cpu, pods string) corev1.ResourceList {
-		return corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse(pods),
+// answering is a cluster that answers with objects; refuse are errors by the kind that is listed or got.
+func answering(t *testing.T, objects []client.Object, refuse map[string]error) client.WithWatch {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
 		}
 	}
-	namespaces := map[string]bool{"shop": true, "cart": true, "left": false}
-	got, err := (&Gatherer{}).Preflight(t.Context(), cluster(), namespaces, wants)
+	for _, kind := range append([]schema.GroupVersionKind{envoyFilter, wasmPlugin, crdKind}, kinds()...) {
+		scheme.AddKnownTypeWithName(kind, &unstructured.Unstructured{})
+		scheme.AddKnownTypeWithName(kind.GroupVersion().WithKind(kind.Kind+"List"), &unstructured.UnstructuredList{})
+	}
+	kindOf := func(o runtime.Object) string {
+		kind := o.GetObjectKind().GroupVersionKind().Kind
+		if known, _, err := scheme.ObjectKinds(o); kind == "" && err == nil {
+			kind = known[0].Kind
+		}
+		return strings.TrimSuffix(kind, "List")
+	}
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if err := refuse[kindOf(list)]; err != nil {
+				return err
+			}
+			return c.List(ctx, list, slices.DeleteFunc(opts, func(o client.ListOption) bool {
+				raw, is := o.(*client.ListOptions) // the fake has no index of the phase of pods
+				return is && raw.Raw != nil
+			})...)
+		},
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if err := refuse[kindOf(o)]; err != nil {
+				return err
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
+		Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
+			review := o.(*authorizationv1.SubjectAccessReview)
+			review.Status.Allowed = review.Spec.ResourceAttributes.Resource != "deployments"
+			return refuse[kindOf(o)]
+		},
+	}).Build()
+}
+
+func kinds() (out []schema.GroupVersionKind) {
+	for _, kind := range configuration {
+		out = append(out, kind)
+	}
+	return out
+}
+
+func TestPreflight(t *testing.T) {
+	g := asking(t)
+	q := upgrade()
+	c := answering(t, everyKind(t), nil)
+	q.Reviewer = c
+	got, err := g.Preflight(t.Context(), c, q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := validate.Preflight{
-		EnvoyFilters: []validate.Extension{
-			{Namespace: "shop", Name: "headers", Spec: map[string]any{"priority": int64(1)}},
-			{Namespace: "shop", Name: "limits"},
-		},
-		WasmPlugins: []validate.Extension{{Namespace: "shop", Name: "auth", Spec: map[string]any{"url": "x"}}},
-		Budgets: []validate.Budget{
-			{Namespace: "shop", Name: "cart", DisruptionsAllowed: 1, ExpectedPods: 3},
-			{Namespace: "cart", Name: "cart", DisruptionsAllowed: 1, ExpectedPods: 3},
-		},
-		Capacity: validate.Capacity{Wants: wants, Nodes: []validate.Node{
-			{Name: "a", Free: free("2350m", "108")}, {Name: "b", Free: free("3", "109")},
-		}},
+	if diff := cmp.Diff(14, len(got.TargetCRDs)); diff != "" {
+		t.Errorf("CRDs of 1.29.1 (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	free := func(cpu, pods string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse(pods)}
+	}
+	want := &preflight.Facts{
+		Now: g.Clock.Now(), Mesh: q.Mesh, Kubernetes: g.Kubernetes,
+		Move: preflight.Move{
+			From: q.From, To: q.To, Line: g.Catalogue["1.29"], Revision: "1-29-1", Namespace: "istio-system", Restart: v1alpha1.RestartRollout,
+			Operator: preflight.Peer{Namespace: "meshwright-system", Labels: map[string]string{"app.kubernetes.io/name": "meshwright"}},
+		},
+		Permissions:   []preflight.Permission{{Who: "the operator", Resource: "deployments", Namespace: "istio-system"}},
+		EnvoyFilters:  []preflight.Extension{{Namespace: "shop", Name: "headers", Spec: map[string]any{"priority": int64(1)}}},
+		WasmPlugins:   []preflight.Extension{{Namespace: "shop", Name: "auth", Spec: map[string]any{"url": "x"}}},
+		Configuration: []preflight.Extension{{Kind: "Sidecar", Namespace: "shop", Name: "all", Spec: map[string]any{"egress": []any{}}}},
+		CRDs: []preflight.CRD{{
+			Name: "sidecars.networking.istio.io", Group: "networking.istio.io", Kind: "Sidecar", Version: "1.28.2",
+			Served: []string{"v1"}, Versions: []string{"v1", "v1old"}, Stored: []string{"v1"},
+		}},
+		Backends: map[types.NamespacedName]preflight.Backend{
+			{Namespace: "policy", Name: "engine"}: {Exists: true, Ready: true}, {Namespace: "policy", Name: "gone"}: {},
+		},
+		Proxies: map[string]string{"1-28-2": "docker.io/istio/proxyv2:1.28.2"},
+		CNI:     true,
+		Namespaces: []preflight.Namespace{
+			{Name: "istio-system", Labels: map[string]string{v1alpha1.LabelMesh: "default"}, Ours: true},
+			{Name: "other"},
+			{Name: "shop", Labels: map[string]string{v1alpha1.IstioRevision: "1-28-2"}, Member: true},
+			{Name: "team", Gateway: true},
+		},
+		Pods: []preflight.Pod{
+			{Namespace: "shop", Name: "containers", Owner: "Pod/containers", Annotations: map[string]string{}},
+			{
+				Namespace: "shop", Name: "sidecar", Owner: "Pod/sidecar", Annotations: map[string]string{"sidecar.istio.io/status": "{}"},
+				Proxy: "docker.io/istio/proxyv2:1.28.2", Injected: true, Init: true,
+			},
+		},
+		Annotated: []preflight.Annotated{
+			{Kind: "Deployment", Namespace: "team", Name: "edge", Annotations: map[string]string{}, AutoImage: true, Template: map[string]string{"app": "edge"}},
+			{Kind: "Service", Namespace: "policy", Name: "engine", Annotations: map[string]string{"networking.istio.io/exportTo": "."}},
+		},
+		Budgets: []preflight.Budget{{Namespace: "shop", Name: "cart", DisruptionsAllowed: 1, ExpectedPods: 3}},
+		Capacity: preflight.Capacity{
+			Wants:  corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("2Gi")},
+			Limits: corev1.ResourceList{},
+			Nodes:  []preflight.Node{{Name: "a", Free: free("2350m", "108")}, {Name: "b", Free: free("3", "109")}},
+		},
+	}
+	ignored := cmpopts.IgnoreFields(preflight.Facts{}, "TargetCRDs", "Mutating", "Validating", "Unmovable", "Quotas", "LimitRanges", "Autoscalers", "NetworkPolicies")
+	if diff := cmp.Diff(want, got, ignored, cmp.Comparer(func(a, b *semver.Version) bool { return a.Equal(b) })); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	var unmovable, policies []string
+	for _, u := range got.Unmovable {
+		unmovable = append(unmovable, u.Workload)
+	}
+	for _, p := range got.NetworkPolicies {
+		policies = append(policies, p.Namespace+"/"+p.Name)
+	}
+	slices.Sort(unmovable)
+	if diff := cmp.Diff([]string{"Pod/shop/containers", "Pod/shop/sidecar"}, unmovable); diff != "" {
+		t.Errorf("unmovable (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"shop/deny"}, policies); diff != "" {
+		t.Errorf("policies (-want +got):\n%s", diff)
+	}
+	if len(got.Mutating) != 1 || len(got.Validating) != 1 || len(got.Quotas) != 1 || len(got.LimitRanges) != 1 || len(got.Autoscalers) != 1 {
+		t.Errorf("%d, %d webhooks, %d quotas, %d ranges, %d autoscalers: want one of each", len(got.Mutating), len(got.Validating), len(got.Quotas), len(got.LimitRanges), len(got.Autoscalers))
+	}
+}
+
+// Who else writes the versions of a CRD is in its managed fields; labels and the status are anybody's.
+func TestWritersOfCRDs(t *testing.T) {
+	o := object(t, `
+metadata:
+  managedFields:
+  - {manager: meshwright-installation, operation: Apply, fieldsV1: {"f:spec": {"f:versions": {}}}}
+  - {manager: helm, operation: Update, fieldsV1: {"f:spec": {"f:versions": {}}}}
+  - {manager: helm, operation: Apply, fieldsV1: {"f:spec": {"f:versions": {}}}}
+  - {manager: kubectl, operation: Update, fieldsV1: {"f:metadata": {"f:labels": {}}}}
+  - {manager: kube-apiserver, operation: Update, subresource: status, fieldsV1: {"f:status": {"f:versions": {}}}}`)
+	if diff := cmp.Diff([]string{"helm"}, crdOf(o.(*unstructured.Unstructured)).Writers); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
-func TestUnknownWants(t *testing.T) {
-	s := cluster()
-	got, err := (&Gatherer{}).Preflight(t.Context(), s, nil, nil)
-	if err != nil || s.asked["Node"] || s.asked["Pod"] {
-		t.Errorf("nodes and pods are read for nothing: %v, %v", s.asked, err)
+// What may not be read is a finding that names the right, and never an error; what is not there is nothing; any other error is one.
+func TestSectionsThatCanNotBeRead(t *testing.T) {
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "x"}, "", errors.New("no"))
+	broken := errors.New("connection refused")
+	for _, tc := range []struct{ kind, resource, namespace string }{
+		{"Namespace", "namespaces", ""},
+		{"MeshGateway", "meshgateways.meshwright.io", ""},
+		{"EnvoyFilter", "envoyfilters.networking.istio.io", ""},
+		{"WasmPlugin", "wasmplugins.extensions.istio.io", ""},
+		{"VirtualService", "virtualservices.networking.istio.io", ""},
+		{"CustomResourceDefinition", "customresourcedefinitions.apiextensions.k8s.io", ""},
+		{"MutatingWebhookConfiguration", "mutatingwebhookconfigurations.admissionregistration.k8s.io", ""},
+		{"ValidatingWebhookConfiguration", "validatingwebhookconfigurations.admissionregistration.k8s.io", ""},
+		{"EndpointSlice", "endpointslices.discovery.k8s.io", "policy"},
+		{"ConfigMap", "configmaps", "istio-system"},
+		{"Node", "nodes", ""},
+		{"Pod", "pods", ""},
+		{"Deployment", "deployments.apps", ""},
+		{"StatefulSet", "deployments, statefulsets and daemonsets.apps", ""},
+		{"PodDisruptionBudget", "poddisruptionbudgets.policy", ""},
+		{"ResourceQuota", "resourcequotas", "istio-system"},
+		{"LimitRange", "limitranges", "istio-system"},
+		{"HorizontalPodAutoscaler", "horizontalpodautoscalers.autoscaling", "istio-system"},
+		{"NetworkPolicy", "networkpolicies.networking.k8s.io", ""},
+		{"SubjectAccessReview", "subjectaccessreviews.authorization.k8s.io", ""},
+	} {
+		t.Run(tc.kind, func(t *testing.T) {
+			ask := func(err error) ([]preflight.Finding, error) {
+				q := upgrade()
+				c := answering(t, everyKind(t), map[string]error{tc.kind: err})
+				q.Reviewer = c
+				return asking(t).Check(t.Context(), c, q)
+			}
+			all, err := ask(forbidden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			told := slices.ContainsFunc(all, func(f preflight.Finding) bool {
+				return f.Code == preflight.NotChecked && f.Object == preflight.Object{Kind: "Resource", Namespace: tc.namespace, Name: tc.resource}
+			})
+			if !told {
+				t.Errorf("nobody says that %s were not read: %v", tc.resource, all)
+			}
+			if _, err := ask(broken); !errors.Is(err, broken) {
+				t.Errorf("%v is not the error that there was", err)
+			}
+		})
 	}
-	if diff := cmp.Diff(validate.Capacity{}, got.Capacity); diff != "" {
-		t.Errorf("capacity is said to be known (-want +got):\n%s", diff)
+	t.Run("kinds that the cluster does not know", func(t *testing.T) {
+		none := &meta.NoKindMatchError{GroupKind: envoyFilter.GroupKind()}
+		c := answering(t, everyKind(t), map[string]error{"EnvoyFilter": none, "WasmPlugin": apierrors.NewNotFound(schema.GroupResource{}, "")})
+		got, err := asking(t).Preflight(t.Context(), c, upgrade())
+		if err != nil || len(got.EnvoyFilters)+len(got.WasmPlugins)+len(got.Unread) > 0 {
+			t.Errorf("%v, %v: none is an answer", got, err)
+		}
+	})
+}
+
+// Acknowledged findings are marked, of the mesh that is asked about.
+func TestCheckAcknowledges(t *testing.T) {
+	q := upgrade()
+	q.Mesh.Spec.Upgrade.Acknowledged = []string{"Deployment/team/edge"}
+	all, err := asking(t).Check(t.Context(), answering(t, everyKind(t), nil), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(f preflight.Finding) bool { return f.Code == preflight.ImageAuto })
+	if i < 0 || !all[i].Acknowledged || all[i].Holds() {
+		t.Errorf("%+v: the gateway without an injector is acknowledged", all)
 	}
 }
 
-func TestRefusedLists(t *testing.T) {
-	wants := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m")}
-	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "x"}, "", errors.New("no"))
-	missing := apierrors.NewNotFound(schema.GroupResource{Resource: "x"}, "")
+// Where Meshwright keeps no mesh, istiod tells what is installed.
+func TestInstalled(t *testing.T) {
+	istiod := func(name, image string) client.Object {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: name, Labels: map[string]string{"app": "istiod"}},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "discovery", Image: image}, {Name: "other", Image: "x:9.9.9"}}},
+		}
+	}
 	for _, tc := range []struct {
-		reason, kind string
-		err          error
-		want         string
+		reason string
+		images []string
+		want   string
 	}{
-		{"clusters without the kind have none", "EnvoyFilter", &meta.NoKindMatchError{GroupKind: envoyFilter.GroupKind()}, ""},
-		{"the kind was just taken away", "WasmPlugin", missing, ""},
-		{"filters", "EnvoyFilter", forbidden, "need the right to list envoyfilters.networking.istio.io of the whole cluster"},
-		{"plugins", "WasmPlugin", forbidden, "need the right to list wasmplugins.extensions.istio.io of the whole cluster"},
-		{"budgets", "PodDisruptionBudget", forbidden, "need the right to list poddisruptionbudgets.policy of the whole cluster"},
-		{"nodes", "Node", forbidden, "need the right to list nodes of the whole cluster"},
-		{"pods", "Pod", forbidden, "need the right to list pods of the whole cluster"},
-		{"a kind of Kubernetes is never missing", "Pod", missing, "list pods: "},
+		{"none", nil, ""},
+		{"the highest of several; variants and ports are no versions", []string{"registry.example.com:5000/istio/pilot:1.28.2-distroless", "docker.io/istio/pilot:1.27.9"}, "1.28.2"},
+		{"a digest tells nothing", []string{"docker.io/istio/pilot@sha256:0123"}, ""},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
-			s := cluster()
-			s.refuse = map[string]error{tc.kind: tc.err}
-			_, err := (&Gatherer{}).Preflight(t.Context(), s, nil, wants)
-			switch {
-			case tc.want == "" && err != nil:
-				t.Errorf("%v, though none is an answer", err)
-			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || !errors.Is(err, tc.err)):
-				t.Errorf("%v does not say %q", err, tc.want)
+			var all []client.Object
+			for i, image := range tc.images {
+				all = append(all, istiod(string(rune('a'+i)), image))
+			}
+			got, namespace, err := Installed(t.Context(), answering(t, all, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := ""
+			if got != nil {
+				text = got.String()
+			}
+			if text != tc.want || (namespace == "istio-system") != (tc.want != "") {
+				t.Errorf("%q in %q, want %q", text, namespace, tc.want)
 			}
 		})
 	}

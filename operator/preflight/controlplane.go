@@ -28,7 +28,7 @@ func (m Move) istiod() Object {
 // room judges whether one more istiod has room. It never holds a rollout back: a cluster may grow when it has to.
 func room(f *Facts) []Finding {
 	c := f.Capacity
-	if len(c.Wants) == 0 || slices.ContainsFunc(c.Nodes, func(n Node) bool { return fits(c.Wants, n.Free) }) {
+	if len(c.Wants) == 0 || c.Unknown || slices.ContainsFunc(c.Nodes, func(n Node) bool { return fits(c.Wants, n.Free) }) {
 		return nil
 	}
 	var wanted, left []string

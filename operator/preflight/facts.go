@@ -170,6 +170,8 @@ type Budget struct {
 type Capacity struct {
 	// Wants is what the pod requests; Limits is what it may use.
 	Wants, Limits corev1.ResourceList
+	// Unknown says that the nodes could not be read.
+	Unknown bool
 	// Nodes are those on which a pod without tolerations may be scheduled.
 	Nodes []Node
 }

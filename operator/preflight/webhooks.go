@@ -70,6 +70,9 @@ func unavailableWebhooks(f *Facts) (out []Finding) {
 	}
 	for i := range f.Validating {
 		c := &f.Validating[i]
+		if c.Labels[v1alpha1.LabelMesh] != "" {
+			continue // istiod's own: that it serves is proven before anything begins
+		}
 		for _, h := range c.Webhooks {
 			out = append(out, f.unavailable(Object{Kind: "ValidatingWebhookConfiguration", Name: c.Name}, hookOf(h.Name, h.FailurePolicy, h.MatchConditions,
 				h.ClientConfig, h.NamespaceSelector, h.ObjectSelector, h.Rules))...)
