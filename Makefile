@@ -5,6 +5,8 @@
 
 GO      ?= go
 NAME    ?= mesh
+# Version that is released.
+VERSION ?= $(shell cat hack/packaging/VERSION)
 CLUSTER := $(GO) run ./e2e/cluster/cmd/cluster
 # Kubernetes versions of test-matrix, besides the one that test-e2e runs on.
 MATRIX  ?= 1.33.13 1.36.3
@@ -14,7 +16,7 @@ MATRIX  ?= 1.33.13 1.36.3
 
 .PHONY: help
 help: ## Explain the targets
-	@awk 'BEGIN { FS = ":.*## "; print "make <target>\n" } /^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## "; print "make <target>\n" } /^[a-z0-9-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: bundles ## A real cluster, the operator, one mesh, 100 requests over mTLS
@@ -36,6 +38,7 @@ test-unit: bundles ## Tests without a server
 	$(GO) test ./...
 	$(GO) -C e2e/apps test ./...
 	$(GO) -C e2e/cluster/modules/tools test ./...
+	$(GO) -C hack/tools/olm test ./...
 
 .PHONY: test-hsm
 test-hsm: ## A root in a PKCS#11 token: SoftHSM and a C compiler, which apt-get installs where they are missing
@@ -92,8 +95,12 @@ bundles: ## Istio's charts, from its Go modules (nothing to do when they are cur
 build: bundles ## bin/meshwright
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/meshwright ./operator/cmd/meshwright
 
+.PHONY: release-manifests
+release-manifests: ## Plain file, Helm chart, OLM bundle and catalogue in dist/ (IMAGE=registry/meshwright@sha256:... VERSION=0.1.0 PREVIOUS=...)
+	$(GO) run ./hack/packaging/cmd/packaging -version "$(VERSION)" -image "$(IMAGE)" -previous "$(PREVIOUS)"
+
 .PHONY: generate
-generate: bundles ## Deep copies, CRDs, RBAC and the API reference
+generate: bundles ## Deep copies, CRDs, RBAC, the API reference, the chart and OLM's bundle
 	$(GO) run ./hack/generate
 
 .PHONY: verify
@@ -101,6 +108,7 @@ verify: bundles ## Fail when generated files, formatting or go.mod are stale
 	$(GO) run ./hack/generate -check
 	$(GO) mod tidy -diff
 	$(GO) -C e2e/softhsm mod tidy -diff
+	$(GO) -C hack/tools/olm mod tidy -diff
 	$(GO) vet ./...
 	test -z "$$(gofmt -l bundles controllers e2e hack operator webhooks)"
 
@@ -122,4 +130,4 @@ cluster-status: ## The clusters of this machine
 
 .PHONY: clean
 clean: ## Remove what was built inside the checkout (not the cache of clusters)
-	rm -rf bin bundles/istio/builtin/*.tgz
+	rm -rf bin dist bundles/istio/builtin/*.tgz

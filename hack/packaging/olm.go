@@ -157,12 +157,15 @@ func (p *pack) catalogue(version *csv) ([]byte, error) {
 		"relatedImages": append([]namedImage{{"", p.bundleImage()}}, version.Spec.RelatedImages...),
 	})
 	out := bytes.NewBufferString(header)
-	for _, blob := range blobs {
+	for i, blob := range blobs {
 		raw, err := yaml.Marshal(blob)
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(out, "---\n%s", raw)
+		if i > 0 { // OLM takes a document of nothing but a comment for one without a schema
+			out.WriteString("---\n")
+		}
+		out.Write(raw)
 	}
 	return out.Bytes(), nil
 }

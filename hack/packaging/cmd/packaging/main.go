@@ -17,7 +17,7 @@ func main() {
 	var o packaging.Options
 	flag.StringVar(&o.Root, "root", ".", "the checkout")
 	flag.StringVar(&o.Version, "version", packaging.Version(), "version of Meshwright, without v")
-	flag.StringVar(&o.Image, "image", packaging.DevelopmentImage, "image of the operator, with tag or digest")
+	flag.StringVar(&o.Image, "image", "", "image of the operator, with tag or digest")
 	flag.StringVar(&o.Previous, "previous", "", "version that this one replaces in OLM's channels; none for the first")
 	dir := flag.String("dir", "dist", "folder to write into")
 	flag.Parse()
