@@ -69,7 +69,7 @@ them. A denial names the right that is missing. ` + "`status`" + ` leaves out wh
 ## Output
 
 Text is for people, and may change. Colours are on a terminal only, without ` + "`NO_COLOR`" + `, and say nothing that words don't. ` + "`-o json`" + ` and ` + "`-o yaml`" + ` are for programs:
-commands that change an object print it, all others print what is described [below](#what--o-json-prints).
+commands that change an object print it, all others print what is described [below](#json-and-yaml).
 
 `
 
@@ -90,7 +90,7 @@ func plugin(root string) ([]byte, error) {
 	each(command, func(c *cobra.Command) { section(out, c) })
 	out.WriteString("\n## Flags of every command\n\n| flag | meaning |\n|---|---|\n")
 	flags(out, command.PersistentFlags())
-	out.WriteString("\n## What -o json prints\n\nWithin `" + cli.SchemaVersion + "` fields are only added.\n")
+	out.WriteString("\n## JSON and YAML\n\nWithin `" + cli.SchemaVersion + "` fields are only added.\n")
 	if err := types(out, root); err != nil {
 		return nil, err
 	}
