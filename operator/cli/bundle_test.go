@@ -208,7 +208,7 @@ func TestBundleHoldsNoSecret(t *testing.T) {
 		}
 	}
 	for name, wants := range map[string][]string{
-		"meshwright/meshinstallations/default.yaml":         {"autoscaleMin: 2", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.29.1"},
+		"meshwright/meshinstallations/default.yaml":         {"autoscaleMin: 2", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.28.2"},
 		"meshwright/meshrevisions/1-29-1.yaml":              {"version: 1.29.1"},
 		"meshwright/meshrollouts/default-8.yaml":            {"name: go", "AwaitingApproval"},
 		"istio/pods/istio-system_istiod-1.yaml":             {"PILOT_TRACE_SAMPLING", `value: "1.0"`, "value: 24h0m0s", "secretName: cacerts", "--log-level=info", "serve"},

@@ -110,7 +110,7 @@ func aMesh() *v1alpha1.MeshInstallation {
 			Certificates: v1alpha1.Certificates{CA: v1alpha1.CertificateAuthority{Type: v1alpha1.CASourceManaged}},
 		},
 		Status: v1alpha1.MeshInstallationStatus{
-			ObservedGeneration: 1, ResolvedVersion: "1.29.1", StableRevision: "1-28-2", CanaryRevision: "1-29-1", Step: "3/5 go",
+			ObservedGeneration: 1, ResolvedVersion: "1.28.2", StableRevision: "1-28-2", CanaryRevision: "1-29-1", Step: "3/5 go",
 			UpgradeTargets:  []string{"1.30.0", "1.29.1"},
 			ActiveOperation: &v1alpha1.ActiveOperation{Kind: rolloutKind, Name: "default-8", UID: "uid-8"},
 			Conditions: []metav1.Condition{
