@@ -11,6 +11,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -163,14 +164,19 @@ func (o *preflightOptions) inquiry(ctx context.Context, c client.Client, g *fact
 		return q, o.withoutMesh(ctx, c, &q)
 	}
 	g.Namespace = *o.OperatorNamespace
-	known, err := g.Gather(ctx, c, q.Mesh.Name)
-	if err != nil {
-		return q, explain(err)
-	}
-	if q.From = known.Installed; q.From == nil {
+	if q.From, err = semver.NewVersion(q.Mesh.Status.ResolvedVersion); err != nil {
 		return q, usagef("mesh %s has nothing installed yet: there is no upgrade to look at", q.Mesh.Name)
 	}
-	if q.To, err = o.target(q.Mesh, known); err != nil {
+	revisions, err := facts.RevisionsOf(ctx, c, q.Mesh.Name)
+	if err != nil && !apierrors.IsForbidden(err) {
+		return q, explain(err)
+	}
+	if stable := facts.Stable(revisions, q.Mesh.Status.StableRevision); stable != nil { // the status says what is wanted, where that differs
+		if q.From, err = semver.NewVersion(stable.Spec.Version); err != nil {
+			return q, err
+		}
+	}
+	if q.To, err = o.target(q.Mesh, validate.Facts{Available: g.Library.Versions(), Installed: q.From}); err != nil {
 		return q, err
 	}
 	q.Mesh.Spec.Version = q.To.String()

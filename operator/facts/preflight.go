@@ -116,18 +116,16 @@ func (r *reading) charts(ctx context.Context) error {
 	for _, o := range crds {
 		r.out.TargetCRDs = append(r.out.TargetCRDs, crdOf(o))
 	}
+	if q.Mesh != nil {
+		r.out.Charts.Unknown = validate.UnknownValues(q.Mesh, q.To, r.gatherer.KnownValues(ctx))
+	}
 	objects, _, err := render.ControlPlane(request)
 	if err != nil {
 		r.out.Charts.Failure = err.Error()
 		return nil //nolint:nilerr // it is a finding
 	}
-	if r.out.Capacity.Wants, r.out.Capacity.Limits, err = wants(objects); err != nil {
-		return err
-	}
-	if q.Mesh != nil {
-		r.out.Charts.Unknown = validate.UnknownValues(q.Mesh, q.To, r.gatherer.KnownValues(ctx))
-	}
-	return nil
+	r.out.Capacity.Wants, r.out.Capacity.Limits, err = wants(objects)
+	return err
 }
 
 func (r *reading) request(bundle *istio.Bundle) (render.Request, error) {

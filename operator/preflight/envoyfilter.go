@@ -202,7 +202,7 @@ func relativePatches(e Extension, bound map[string][]string) (out []Finding) {
 		case relative && !prior:
 			why := fmt.Sprintf("%s is placed relative to other filters (%s %s), and has no priority", at(i), operation, applyTo)
 			if twins := bound[patchName(patch)]; len(twins) > 0 {
-				why += fmt.Sprintf("; a patch of the same name is bound to a version of the proxy, in %s", clip(strings.Join(slices.Compact(twins), ", "), 200))
+				why += "; a patch of the same name is bound to a version of the proxy, in " + clip(strings.Join(slices.Compact(twins), ", "), 200)
 			}
 			out = append(out, found(EnvoyFilterRelative, object, why, "set spec.priority, so that the order does not depend on what was created first"))
 		}

@@ -109,23 +109,7 @@ func overlaps(hooks []injector) (out []Finding) {
 	pairs := map[string]map[string]bool{}
 	for _, n := range namespaces {
 		for _, p := range pods {
-			var taken []string
-			for _, h := range hooks {
-				if h.selects(n, p) {
-					taken = append(taken, h.configuration.Name+"/"+h.hook.Name)
-				}
-			}
-			for _, one := range taken {
-				for _, other := range taken {
-					if one == other {
-						continue
-					}
-					if pairs[one] == nil {
-						pairs[one] = map[string]bool{}
-					}
-					pairs[one][other] = true
-				}
-			}
+			pair(pairs, hooks, n, p)
 		}
 	}
 	for _, h := range hooks {
@@ -137,6 +121,27 @@ func overlaps(hooks []injector) (out []Finding) {
 			clip(strings.Join(slices.Sorted(maps.Keys(others)), ", "), 300)), "remove the one that is not meant, or narrow its selectors"))
 	}
 	return out
+}
+
+// pair notes which of the injectors take the same pod.
+func pair(pairs map[string]map[string]bool, hooks []injector, namespace, pod map[string]string) {
+	var taken []string
+	for _, h := range hooks {
+		if h.selects(namespace, pod) {
+			taken = append(taken, h.configuration.Name+"/"+h.hook.Name)
+		}
+	}
+	for _, one := range taken {
+		for _, other := range taken {
+			if one == other {
+				continue
+			}
+			if pairs[one] == nil {
+				pairs[one] = map[string]bool{}
+			}
+			pairs[one][other] = true
+		}
+	}
 }
 
 func labelled(key, value, revision string) map[string]string {

@@ -5,6 +5,7 @@ package preflight
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,33 +31,38 @@ const nameLabel = corev1.LabelMetadataName
 
 // network judges NetworkPolicies. Whether anything enforces them is not known; addresses of others than pods (the API server's) are not
 // compared.
-func network(f *Facts) (out []Finding) {
+func network(f *Facts) []Finding {
 	istiod := Peer{Namespace: f.Move.Namespace, Labels: f.Move.istiodLabels()}
-	if ingress := f.selecting(istiod, networkingv1.PolicyTypeIngress); len(ingress) > 0 {
-		object := Object{"NetworkPolicy", istiod.Namespace, ingress[0].Name}
-		var closed []string
-		if f.Move.Operator.Namespace != "" {
-			for _, port := range []int{portXDS, portCA, portMetrics} {
-				if !f.admitted(ingress, f.Move.Operator, port) {
-					closed = append(closed, fmt.Sprintf("the operator from port %d", port))
-				}
-			}
-		}
-		for _, n := range f.Namespaces {
-			if n.Member && !f.admitted(ingress, Peer{Namespace: n.Name, Labels: f.somePod(n.Name)}, portCA) {
-				closed = append(closed, fmt.Sprintf("the proxies of namespace %s from port %d", n.Name, portCA))
-				break
-			}
-		}
-		if !anyone(ingress, portWebhook) {
-			closed = append(closed, fmt.Sprintf("the API server from port %d", portWebhook))
-		}
-		if len(closed) > 0 {
-			out = append(out, found(NetworkToIstiod, object, fmt.Sprintf("it and its like (%s) keep %s of the new istiod", policyNames(ingress), strings.Join(closed, ", ")),
-				"admit them to these ports of the pods labelled app=istiod"))
+	return slices.Concat(f.istiodPolicies(istiod), f.gatewayPolicies(), f.egressPolicies(istiod))
+}
+
+// istiodPolicies judges what keeps others from the new istiod.
+func (f *Facts) istiodPolicies(istiod Peer) []Finding {
+	ingress := f.selecting(istiod, networkingv1.PolicyTypeIngress)
+	if len(ingress) == 0 {
+		return nil
+	}
+	var closed []string
+	for _, port := range []int{portXDS, portCA, portMetrics} {
+		if f.Move.Operator.Namespace != "" && !f.admitted(ingress, f.Move.Operator, port) {
+			closed = append(closed, fmt.Sprintf("the operator from port %d", port))
 		}
 	}
-	return append(append(out, f.gatewayPolicies()...), f.egressPolicies(istiod)...)
+	for _, n := range f.Namespaces {
+		if n.Member && !f.admitted(ingress, Peer{Namespace: n.Name, Labels: f.somePod(n.Name)}, portCA) {
+			closed = append(closed, fmt.Sprintf("the proxies of namespace %s from port %d", n.Name, portCA))
+			break
+		}
+	}
+	if !anyone(ingress, portWebhook) {
+		closed = append(closed, fmt.Sprintf("the API server from port %d", portWebhook))
+	}
+	if len(closed) == 0 {
+		return nil
+	}
+	return []Finding{found(NetworkToIstiod, Object{"NetworkPolicy", istiod.Namespace, ingress[0].Name},
+		fmt.Sprintf("it and its like (%s) keep %s of the new istiod", policyNames(ingress), strings.Join(closed, ", ")),
+		"admit them to these ports of the pods labelled app=istiod")}
 }
 
 // gatewayPolicies judges what keeps the operator from counting the requests of gateways.
@@ -203,9 +209,7 @@ func (f *Facts) among(peers []networkingv1.NetworkPolicyPeer, p Peer, home strin
 			return p.Namespace == home && matches(n.PodSelector, p.Labels)
 		}
 		labels := map[string]string{nameLabel: p.Namespace}
-		for key, value := range f.namespace(p.Namespace).Labels {
-			labels[key] = value
-		}
+		maps.Copy(labels, f.namespace(p.Namespace).Labels)
 		return matches(n.NamespaceSelector, labels) && matches(n.PodSelector, p.Labels)
 	})
 }
