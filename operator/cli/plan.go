@@ -39,7 +39,7 @@ type planOptions struct {
 	file, from, to, kubernetes string
 	offline, diff              bool
 	folders, registries        []string
-	output                     string
+	output                     *output
 }
 
 func newPlan(f *factory) *cobra.Command {
@@ -60,6 +60,7 @@ The exit code is 0 when there is nothing to do, 2 when there is, and 3 when some
 			"kubectl mesh plan -f new.yaml --from old.yaml --offline   # in CI, without a cluster",
 		),
 		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: first(f.live(meshNames)),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.run(c.Context(), strings.Join(args, ""))
 		},
@@ -73,13 +74,15 @@ The exit code is 0 when there is nothing to do, 2 when there is, and 3 when some
 	flags.BoolVar(&o.diff, "diff", false, "show the lines that change")
 	flags.StringSliceVar(&o.folders, "bundle-folder", nil, "folder with charts of further Istio versions")
 	flags.StringSliceVar(&o.registries, "bundle-registry", nil, "OCI repository with charts of further Istio versions")
-	flags.StringVarP(&o.output, "output", "o", "", "json or yaml")
+	o.output = addOutputOf(c, outputJSON, outputYAML)
+	mustComplete(c, "to", f.live(f.targetNames))
+	mustComplete(c, "kubernetes-version", nothing)
 	return c
 }
 
 func (o *planOptions) run(ctx context.Context, name string) error {
-	if o.output != "" && o.output != "json" && o.output != "yaml" {
-		return usagef("--output %q: plan knows json and yaml", o.output)
+	if err := o.output.check(); err != nil {
+		return err
 	}
 	if !o.offline && o.file != "" && o.unconfigured() {
 		o.offline = true
@@ -116,7 +119,7 @@ func (o *planOptions) run(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	var findings []PlanFinding
+	var findings []FindingView
 	if o.offline {
 		world, err = o.alone(ctx, wanted, world)
 	} else {
@@ -177,8 +180,10 @@ func (o *planOptions) retarget(m *v1alpha1.MeshInstallation) {
 // cluster fills in the world from the API server.
 func (o *planOptions) cluster(
 	ctx context.Context, name string, wanted *v1alpha1.MeshInstallation, world plan.World,
-) (*v1alpha1.MeshInstallation, plan.World, []PlanFinding, error) {
-	fail := func(err error) (*v1alpha1.MeshInstallation, plan.World, []PlanFinding, error) { return nil, world, nil, explain(err) }
+) (*v1alpha1.MeshInstallation, plan.World, []FindingView, error) {
+	fail := func(err error) (*v1alpha1.MeshInstallation, plan.World, []FindingView, error) {
+		return nil, world, nil, explain(err)
+	}
 	c, err := o.Client()
 	if err != nil {
 		return fail(err)
@@ -201,7 +206,7 @@ func (o *planOptions) cluster(
 	if world.KubeVersion, world.Facts.Kubernetes, err = o.kubernetesVersion(); err != nil {
 		return fail(err)
 	}
-	gatherer := &facts.Gatherer{Library: world.Library, Catalogue: world.Facts.Lines, Kubernetes: world.Facts.Kubernetes, Clock: o.Clock}
+	gatherer := &facts.Gatherer{Library: world.Library, Catalogue: world.Facts.Lines, Kubernetes: world.Facts.Kubernetes, Clock: o.Clock, Namespace: *o.OperatorNamespace}
 	if world.Facts, err = gatherer.Gather(ctx, c, wanted.Name); err != nil {
 		return fail(err)
 	}
@@ -216,7 +221,30 @@ func (o *planOptions) cluster(
 	if world.Active, err = dataplane.ActiveRollout(ctx, c, world.Mesh); err != nil {
 		return fail(err)
 	}
-	return wanted, world, nil, nil
+	findings, err := o.findings(ctx, c, gatherer, wanted, world)
+	if err != nil {
+		return fail(err)
+	}
+	return wanted, world, findings, nil
+}
+
+// findings are what the move would meet; none where there is no move.
+func (o *planOptions) findings(
+	ctx context.Context, c client.Client, g *facts.Gatherer, wanted *v1alpha1.MeshInstallation, world plan.World,
+) ([]FindingView, error) {
+	known := world.Facts
+	target, err := validate.Target(wanted, known)
+	if err != nil || known.Installed == nil || target.Equal(known.Installed) {
+		return nil, nil //nolint:nilerr // the plan says what is wrong with the version
+	}
+	asked := wanted.DeepCopy()
+	asked.Spec.Version, asked.Status = target.String(), world.Mesh.Status
+	q := facts.Inquiry{Reviewer: c, Mesh: asked, From: known.Installed, To: target}
+	all, err := g.Check(ctx, c, q)
+	if err != nil {
+		return nil, err
+	}
+	return viewOfPreflight(q, all).Findings, nil
 }
 
 // kubernetesVersion of the cluster, as charts take it and as versions are compared.

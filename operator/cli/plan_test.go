@@ -55,7 +55,7 @@ func TestPlanOffline(t *testing.T) {
 		{"no such file", []string{"-f", "/nowhere.yaml", "--offline"}, ExitError, "", "/nowhere.yaml: no such file"},
 		{"another name", []string{"other", "-f", next, "--offline"}, ExitUsage, "", "has no MeshInstallation other"},
 		{"a flag that there is not", []string{"--offlin"}, ExitUsage, "", "unknown flag"},
-		{"a format that there is not", []string{"-f", next, "-o", "xml"}, ExitUsage, "", "plan knows json and yaml"},
+		{"a format that there is not", []string{"-f", next, "-o", "xml"}, ExitUsage, "", "choose one of json, yaml"},
 		{"--from beside a cluster", []string{"-f", next, "--from", old, "--server", "https://localhost:1"}, ExitUsage, "", "give --offline with it"},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {

@@ -4,17 +4,17 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/yaml"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/plan"
+	"github.com/meshwright/meshwright/operator/preflight"
 	"github.com/meshwright/meshwright/operator/rollout"
 )
 
@@ -23,9 +23,7 @@ const SchemaVersion = "cli.meshwright.io/v1alpha1"
 
 // MeshPlan is what Meshwright would do with a mesh, as kubectl mesh plan -o json has it.
 type MeshPlan struct {
-	// APIVersion is cli.meshwright.io/v1alpha1, Kind MeshPlan.
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
+	metav1.TypeMeta `json:",inline"`
 	// Mesh is the name of the MeshInstallation.
 	Mesh string `json:"mesh"`
 	// Result: NothingToDo, Changes or Blocked; the exit code says the same (0, 2, 3).
@@ -42,7 +40,7 @@ type MeshPlan struct {
 	// Objects that are created, changed or removed.
 	Objects []PlanObject `json:"objects,omitempty"`
 	// Findings of preflight; they need a cluster.
-	Findings []PlanFinding `json:"findings,omitempty"`
+	Findings []FindingView `json:"findings,omitempty"`
 	// Problems are why the spec is refused.
 	Problems []string `json:"problems,omitempty"`
 	// Warnings are what was probably not meant.
@@ -91,24 +89,9 @@ type PlanObject struct {
 	Diff string `json:"diff,omitempty"`
 }
 
-// PlanFinding is something that the rollout would meet.
-type PlanFinding struct {
-	// Code has a page in the runbook.
-	Code string `json:"code"`
-	// Severity: Error (it holds a rollout back), Warning or Info.
-	Severity string `json:"severity"`
-	// Object as kind/namespace/name.
-	Object string `json:"object"`
-	// Why, and Remedy.
-	Why    string `json:"why"`
-	Remedy string `json:"remedy,omitempty"`
-	// Holds says that it holds the rollout back: an error that spec.upgrade.acknowledged does not name.
-	Holds bool `json:"holds"`
-}
-
-func viewOfPlan(wanted *v1alpha1.MeshInstallation, p *plan.Plan, findings []PlanFinding, withDiff bool) *MeshPlan {
+func viewOfPlan(wanted *v1alpha1.MeshInstallation, p *plan.Plan, findings []FindingView, withDiff bool) *MeshPlan {
 	out := &MeshPlan{
-		APIVersion: SchemaVersion, Kind: "MeshPlan", Mesh: wanted.Name, Move: string(p.Move), Waits: p.Waits,
+		TypeMeta: metav1.TypeMeta{APIVersion: SchemaVersion, Kind: "MeshPlan"}, Mesh: wanted.Name, Move: string(p.Move), Waits: p.Waits,
 		From: planSide(p.From), To: planSide(p.To), Problems: sentences(p.Problems), Warnings: p.Warnings, Result: PlanNothing,
 	}
 	for _, s := range p.Steps {
@@ -130,13 +113,21 @@ func viewOfPlan(wanted *v1alpha1.MeshInstallation, p *plan.Plan, findings []Plan
 	if p.Move == rollout.MoveRollOut {
 		out.Findings = findings
 		for _, f := range findings {
-			held = held || f.Holds
+			held = held || f.Severity == preflight.SeverityError && !f.Acknowledged
 		}
 	}
 	if held {
 		out.Result = PlanBlocked
 	}
 	return out
+}
+
+// severity as people read it.
+func (f FindingView) severity() string {
+	if f.Acknowledged {
+		return "Acknowledged"
+	}
+	return string(f.Severity)
 }
 
 // exit is the exit code of a plan that was printed.
@@ -191,17 +182,8 @@ func baked(seconds int32) string {
 
 // print writes the plan for people, or in a format.
 func (o *planOptions) print(p *MeshPlan) error {
-	switch o.output {
-	case "json":
-		e := json.NewEncoder(o.Out)
-		e.SetIndent("", "  ")
-		return e.Encode(p)
-	case "yaml":
-		raw, err := yaml.Marshal(p)
-		if err == nil {
-			_, err = o.Out.Write(raw)
-		}
-		return err
+	if o.output.format != outputText {
+		return encode(o.Out, o.output.format, p)
 	}
 	return p.write(o.Out)
 }
@@ -230,7 +212,7 @@ func (p *MeshPlan) write(to io.Writer) error {
 	if len(p.Findings) > 0 {
 		say("\nFindings")
 		for _, f := range p.Findings {
-			say("  %s\t%s\t%s\t%s: %s", f.Severity, f.Code, f.Object, f.Why, f.Remedy)
+			say("  %s\t%s\t%s\t%s", f.severity(), f.Code, f.Object, f.Why)
 		}
 		_ = w.Flush()
 	}
