@@ -97,7 +97,7 @@ func generate(ctx context.Context, root string) (map[string][]byte, error) {
 	if files[index], err = runbookIndex(root, reasons); err != nil {
 		return nil, err
 	}
-	if files[pluginPage], err = plugin(root); err != nil {
+	if files[pluginPage], err = plugin(root); err != nil { //nolint:contextcheck // no command is run
 		return nil, err
 	}
 	if files[reference], err = os.ReadFile(page); err != nil {

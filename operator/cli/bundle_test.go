@@ -86,7 +86,7 @@ func seededPod(namespace, name string, labels map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: name, Labels: labels, ManagedFields: []metav1.ManagedFieldsEntry{{
-				Manager: "seed-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", FieldsType: "FieldsV1", Time: at(0), FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")},
+				Manager: "seed-manager", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", FieldsType: "FieldsV1", Time: at(0), FieldsV1: metav1.NewFieldsV1("{}"),
 			}},
 			Annotations: map[string]string{
 				"kubectl.kubernetes.io/last-applied-configuration": `{"a":"` + seeds["last applied manifest"] + `"}`,
@@ -166,7 +166,7 @@ func pack(t *testing.T, o *bundleOptions, c client.Client) (files map[string]str
 	files = map[string]string{}
 	for archive := tar.NewReader(unzipped); ; {
 		header, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files, nil
 		}
 		if err != nil {

@@ -257,7 +257,7 @@ proxy that was waived and does not follow fails handshakes.
 
 A waiver carries your own user name, and ends by itself. It needs the RBAC verb waive.`,
 		Example:           example("kubectl mesh certs waive shop/legacy-0 --for 1h"),
-		Args:              exactly(1, "the proxy, as namespace/pod"),
+		Args:              one("the proxy, as namespace/pod"),
 		ValidArgsFunction: first(f.live(f.holdoutNames)),
 	}
 	v.addMesh(cmd, &v.mesh)

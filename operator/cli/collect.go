@@ -37,8 +37,11 @@ func (b *bundle) kinds() []collected {
 	}
 	ofMesh, ofOperator := []client.ListOption{client.HasLabels{v1alpha1.LabelMesh}}, []client.ListOption{client.InNamespace(*b.OperatorNamespace)}
 	for _, kind := range []schema.GroupVersionKind{
-		{Group: "apps", Version: "v1", Kind: "Deployment"}, {Version: "v1", Kind: "Service"}, {Version: "v1", Kind: "Pod"},
-		{Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler"}, {Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"},
+		{Group: "apps", Version: "v1", Kind: "Deployment"},
+		{Version: "v1", Kind: "Service"},
+		{Version: "v1", Kind: "Pod"},
+		{Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler"},
+		{Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"},
 	} {
 		out = append(out, collected{kind, ofMesh, "istio"}, collected{kind, ofOperator, "operator"})
 	}

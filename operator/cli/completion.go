@@ -31,7 +31,7 @@ completed wherever kubectl is, in every shell. The scripts of the shells complet
 			"source <(kubectl mesh completion bash)",
 		),
 		ValidArgs: completions,
-		Args:      exactly(1, "the shell, or kubectl"),
+		Args:      one("the shell, or kubectl"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			named := &cobra.Command{Use: program} // of the program a script holds the name only
 			switch args[0] {

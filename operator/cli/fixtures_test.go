@@ -275,7 +275,7 @@ func aTag(name, revision string) client.Object {
 func aNamespace(name, revision string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.IstioRevision: revision}, ManagedFields: []metav1.ManagedFieldsEntry{{
 		Manager: v1alpha1.ManagerDataPlane, Operation: metav1.ManagedFieldsOperationApply, APIVersion: "v1", FieldsType: "FieldsV1", Time: at(0),
-		FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{"f:istio.io/rev":{}}}}`)},
+		FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{"f:istio.io/rev":{}}}}`),
 	}}}}
 }
 

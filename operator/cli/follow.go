@@ -68,7 +68,7 @@ func (d *decisions) say(reason, at, message string) {
 
 func (d *decisions) of(o operation) {
 	reason, message := o.state()
-	summary := ""
+	var summary string
 	if o.rollout != nil {
 		summary = o.rollout.Status.Summary
 	} else {

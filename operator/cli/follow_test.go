@@ -285,7 +285,7 @@ func TestOperationIsChosen(t *testing.T) {
 		t.Run(tc.reason, func(t *testing.T) {
 			f, _ := newFactory()
 			o, err := f.operation(t.Context(), fakeClient(t, tc.objects...), tc.which)
-			got := ""
+			var got string
 			if err != nil {
 				got = err.Error()
 			} else {

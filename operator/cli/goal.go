@@ -71,10 +71,10 @@ func turn(to v1alpha1.RolloutGoal) set {
 	}
 	s.change = func(o operation) (bool, error) {
 		_, goal, _ := o.verbs()
-		switch {
-		case *goal == to:
+		if *goal == to {
 			return false, nil
-		case *goal == v1alpha1.GoalRollBack:
+		}
+		if *goal == v1alpha1.GoalRollBack {
 			return false, blockedf("%s is to be rolled back already, and the goal goes one way: Complete, Abort, RollBack", o)
 		}
 		*goal = to

@@ -166,7 +166,8 @@ func (h *MeshHistory) says(p *page, now time.Time, wide bool) {
 			from, to = short(from), short(to)
 		}
 		row := []cell{
-			say(o.Name), say(o.Kind), say(cmp.Or(from, "-")), say(cmp.Or(to, "-")), {o.Outcome, styleOf(o.Outcome)},
+			say(o.Name), say(o.Kind), say(cmp.Or(from, "-")), say(cmp.Or(to, "-")),
+			{o.Outcome, styleOf(o.Outcome)},
 			say(clockOf(o.Started, now)), say(seconds(o.Seconds)), say(cmp.Or(strings.Join(by, ", "), "-")),
 		}
 		if wide {

@@ -48,10 +48,10 @@ type page struct {
 func newPage(out io.Writer) *page {
 	p := &page{}
 	file, ok := out.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) { //nolint:gosec // descriptors are small numbers
+	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return p
 	}
-	if width, height, err := term.GetSize(int(file.Fd())); err == nil { //nolint:gosec // descriptors are small numbers
+	if width, height, err := term.GetSize(int(file.Fd())); err == nil {
 		p.width, p.height = width, height
 	}
 	p.colours = coloured(os.Getenv)

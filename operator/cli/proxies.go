@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -237,7 +238,8 @@ func (v *MeshProxies) pods(p *page) {
 		}
 		rows = append(rows, []cell{
 			say(x.Namespace), say(x.Pod), say(x.Workload), say(x.Type), say(cmp.Or(x.Revision, "-")), say(cmp.Or(x.Version, "-")),
-			{string(x.State), styleOf(string(x.State))}, say(ready), say(cmp.Or(x.Unmovable, "-")), say(cmp.Or(x.Holdout, "-")), say(x.Remedy),
+			{string(x.State), styleOf(string(x.State))},
+			say(ready), say(cmp.Or(x.Unmovable, "-")), say(cmp.Or(x.Holdout, "-")), say(x.Remedy),
 		})
 	}
 	if len(rows) > 0 {
@@ -268,8 +270,9 @@ func (v *MeshProxies) workloads(p *page) {
 	for _, g := range groups {
 		x := g.first
 		rows = append(rows, []cell{
-			say(x.Namespace), say(x.Workload), say(x.Type), say(cmp.Or(x.Revision, "-")), say(cmp.Or(x.Version, "-")), say(fmt.Sprint(g.pods)),
-			{string(x.State), styleOf(string(x.State))}, say(cmp.Or(x.Unmovable, "-")), say(cmp.Or(x.Holdout, x.Remedy)),
+			say(x.Namespace), say(x.Workload), say(x.Type), say(cmp.Or(x.Revision, "-")), say(cmp.Or(x.Version, "-")), say(strconv.Itoa(g.pods)),
+			{string(x.State), styleOf(string(x.State))},
+			say(cmp.Or(x.Unmovable, "-")), say(cmp.Or(x.Holdout, x.Remedy)),
 		})
 	}
 	if len(rows) > 0 {

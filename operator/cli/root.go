@@ -22,8 +22,8 @@ var Version = "dev"
 
 // Run is the whole plugin: it runs a command line and returns the exit code.
 func Run(ctx context.Context, args []string, streams genericiooptions.IOStreams) ExitCode {
-	log.SetLogger(logr.Discard()) // what the client has to say, it says in errors
-	root, begun := newRoot(streams, clock.RealClock{})
+	log.SetLogger(logr.Discard())                      // what the client has to say, it says in errors
+	root, begun := newRoot(streams, clock.RealClock{}) //nolint:contextcheck // what completes has the context that cobra gives it
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var coded *exitError

@@ -6,7 +6,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -128,7 +127,7 @@ func (s *snapshot) note(err error, what string) error {
 	if !apierrors.IsForbidden(err) {
 		return explain(err)
 	}
-	s.unreadable = append(s.unreadable, fmt.Sprintf("%s: you may not list them", what))
+	s.unreadable = append(s.unreadable, what+": you may not list them")
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -126,7 +127,7 @@ func gatewaysBranch(b *branch, all []GatewayView, wide bool) {
 		if g.Ready != metav1.ConditionTrue {
 			ready = cell{"not ready", bad}
 		}
-		cells := []cell{say(g.Namespace + "/" + g.Name), ready, say(g.Replicas), cell{g.State, styleOf(g.State)}}
+		cells := []cell{say(g.Namespace + "/" + g.Name), ready, say(g.Replicas), {g.State, styleOf(g.State)}}
 		if wide {
 			cells = append(cells, say(strings.Join(g.Addresses, ", ")))
 		}
@@ -197,7 +198,7 @@ func (r *RolloutView) branches(b *branch, now time.Time) {
 		}
 	}
 	if r.UnmovableCount > 0 || len(r.Unmovable) > 0 {
-		unmovable := b.add(cell{"unmovable", warn}, say(fmt.Sprint(max(r.UnmovableCount, int32(len(r.Unmovable)))))) //nolint:gosec // 20 at most
+		unmovable := b.add(cell{"unmovable", warn}, say(strconv.Itoa(max(int(r.UnmovableCount), len(r.Unmovable)))))
 		for _, u := range r.Unmovable {
 			unmovable.add(say(u.Workload), say(u.Reason), say(u.Message))
 		}
@@ -216,7 +217,7 @@ func (s StepView) row(b *branch, i int, now time.Time) {
 	if when != nil {
 		at = clockOf(*when, now)
 	}
-	b.add(say(fmt.Sprint(i+1)), say(s.Name), cell{strings.ToLower(s.State), styleOf(s.State)}, say(at), say(text))
+	b.add(say(strconv.Itoa(i+1)), say(s.Name), cell{strings.ToLower(s.State), styleOf(s.State)}, say(at), say(text))
 }
 
 func (c *CertificatesView) signing() string {

@@ -56,7 +56,7 @@ waits for an approval says so, and the wait goes on. Ctrl-C ends the wait and no
 			"kubectl mesh upgrade 1.29 --wait --timeout 2h",
 			"kubectl mesh upgrade 1.29.1 --dry-run=server",
 		),
-		Args:              exactly(1, "the version that is wanted"),
+		Args:              one("the version that is wanted"),
 		ValidArgsFunction: first(f.live(f.targetNames)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(); err != nil {
@@ -159,8 +159,8 @@ func targetOf(mesh *v1alpha1.MeshInstallation, text string) (string, error) {
 		could = "it could move to " + strings.Join(mesh.Status.UpgradeTargets, ", ")
 	}
 	if exact, parsed := semver.StrictNewVersion(text); parsed == nil {
-		var skew *version.SkewError
-		if errors.As(version.CheckMove(installed, exact, mesh.Spec.Upgrade.Type == v1alpha1.UpgradeInPlace), &skew) {
+		err := version.CheckMove(installed, exact, mesh.Spec.Upgrade.Type == v1alpha1.UpgradeInPlace)
+		if skew, is := errors.AsType[*version.SkewError](err); is {
 			return "", blockedf("mesh %s can't move %s; %s", mesh.Name, skew, could)
 		}
 	}

@@ -93,13 +93,13 @@ func newWorld(t *testing.T) *world {
 // awaitPolicies waits until the API server has taken in the policies, and the roles.
 func (w *world) awaitPolicies(t *testing.T) {
 	t.Helper()
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
 		for _, user := range []string{approver, oncall, viewer} {
-			if code, _, _ := w.run(t, user, "status"); code != ExitOK {
+			if code, _, _ := w.runIn(ctx, user, "status"); code != ExitOK {
 				return false, nil
 			}
 		}
-		return w.admin.Create(t.Context(), named("probe"), client.DryRunAll) != nil, nil
+		return w.admin.Create(ctx, named("probe"), client.DryRunAll) != nil, nil
 	})
 	if err != nil {
 		t.Fatalf("the policies never applied: %v", err)
@@ -200,7 +200,7 @@ func (w *world) expect(t *testing.T, reason, user string, code ExitCode, args []
 }
 
 // midway creates a mesh that waits for the approval of step go.
-func (w *world) midway(t *testing.T) *v1alpha1.MeshRollout {
+func (w *world) midway(t *testing.T) {
 	t.Helper()
 	rollout := aRollout()
 	w.create(t, w.operator, rollout)
@@ -210,7 +210,6 @@ func (w *world) midway(t *testing.T) *v1alpha1.MeshRollout {
 	mesh := aMesh()
 	mesh.Status.ActiveOperation.UID = rollout.UID
 	w.create(t, w.operator, mesh)
-	return rollout
 }
 
 // Each verb of a rollout, as different users: what it says, what it sets, what it says when that is so already, and what is missing when it is denied.
@@ -261,7 +260,7 @@ func TestVerbsOnARealAPIServer(t *testing.T) {
 		{"a rollback", oncall, ExitOK, []string{"rollback"}, []string{"is to be rolled back", "goes back to 1-28-2"}},
 		{"the goal goes one way", oncall, ExitBlocked, []string{"abort"}, []string{"Complete, Abort, RollBack"}},
 		{"a rollout that is not there", oncall, ExitError, []string{"pause", "--rollout", "default-9"}, []string{"no MeshRollout is called default-9; there are default-8"}},
-		{"a mesh that is not there", oncall, ExitError, []string{"status", "defualt"}, []string{"no MeshInstallation is called defualt; there are default"}},
+		{"a mesh that is not there", oncall, ExitError, []string{"status", "mesh-1"}, []string{"no MeshInstallation is called mesh-1; there are default"}},
 		{"both", oncall, ExitUsage, []string{"pause", "--rollout", "a", "--rotation", "b"}, []string{"rollout", "rotation"}},
 		{"no such command", oncall, ExitUsage, []string{"upgrdae"}, []string{"unknown command", "upgrade"}},
 		{"no such flag", oncall, ExitUsage, []string{"status", "--wacth"}, []string{"unknown flag"}},
@@ -417,8 +416,8 @@ func TestWithoutMeshwright(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
-		code, _, errs := empty.run(t, "", "status")
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		code, _, errs := empty.runIn(ctx, "", "status")
 		return code == ExitError && strings.Contains(errs, "install the operator"), nil
 	})
 	if err != nil {

@@ -26,7 +26,7 @@ configuration) or Connection (proxies are connected to an istiod that was replac
 
 A waiver carries your own user name, and ends by itself. It needs the RBAC verb waive. For proxies of a rotation, see kubectl mesh certs waive.`,
 		Example: example("kubectl mesh waive Injection --for 1h"),
-		Args:    exactly(1, "the proof that is done without"),
+		Args:    one("the proof that is done without"),
 		ValidArgsFunction: first(func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return proofNames(), cobra.ShellCompDirectiveNoFileComp
 		}),
@@ -117,10 +117,10 @@ func proxyWaiverOf(w v1alpha1.RotationWaiver) set {
 	}
 }
 
-// exactly wants a number of arguments, and says what they are.
-func exactly(n int, what string) cobra.PositionalArgs {
+// one wants one argument, and says what it is.
+func one(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == n {
+		if len(args) == 1 {
 			return nil
 		}
 		return usagef("%s: give %s (%s)", cmd.CommandPath(), what, cmd.UseLine())
