@@ -71,7 +71,7 @@ func (f *factory) certs(ctx context.Context, c client.Reader, out *output, name 
 	}
 	if r := s.rotation(); r != nil {
 		only := &snapshot{mesh: &v1alpha1.MeshInstallation{ObjectMeta: metav1.ObjectMeta{Name: s.mesh.Name}}, others: s.others, rotations: []v1alpha1.MeshRotation{*r}}
-		view.Awaiting = only.awaiting()
+		view.Awaiting = only.awaiting(now)
 	}
 	return f.view(out, view, []string{nameOf("MeshInstallation", view.Name)}, func(p *page, _ bool) { view.says(p, now) })
 }

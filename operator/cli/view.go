@@ -24,7 +24,7 @@ func (s *snapshot) status(now time.Time) *MeshStatus {
 		Version: m.Spec.Version, ResolvedVersion: m.Status.ResolvedVersion, PendingVersion: m.Status.PendingVersion, Paused: m.Spec.Paused,
 		Conditions: conditionsOf(m.Status.Conditions), Revisions: s.revisionViews(), Gateways: s.gatewayViews(), DataPlane: dataPlaneOf(m),
 		Certificates: s.certificates(now), UpgradeTargets: slices.Concat([]string{}, m.Status.UpgradeTargets),
-		Awaiting: s.awaiting(), Unreadable: s.unreadable,
+		Awaiting: s.awaiting(now), Unreadable: s.unreadable,
 	}
 	if o := s.rollout(); o != nil {
 		out.Rollout = rolloutView(o)
@@ -217,8 +217,11 @@ func phaseState(i, at int, p v1alpha1.RotationProgress) v1alpha1.StepState {
 	return v1alpha1.StepWaiting
 }
 
+// usualProof is how long a phase of a rotation may wait for a proxy before a person is asked: most prove themselves within minutes.
+const usualProof = 3 * time.Minute
+
 // awaiting is what waits for a person, with the command that answers it.
-func (s *snapshot) awaiting() []AwaitedView {
+func (s *snapshot) awaiting(now time.Time) []AwaitedView {
 	out := []AwaitedView{}
 	ask := func(what, command string, flags ...string) {
 		if s.others {
@@ -250,6 +253,9 @@ func (s *snapshot) awaiting() []AwaitedView {
 			ask("MeshRotation "+o.Name+" waits for its request to be signed", "certs csr", "--rotation", o.Name)
 		}
 		for _, h := range o.Status.Holdouts {
+			if o.Status.Progress.Entered == nil || now.Sub(o.Status.Progress.Entered.Time) < usualProof {
+				break
+			}
 			ask("proxy "+h.Proxy+": "+h.Why, "certs waive "+h.Proxy+" --for 1h")
 		}
 	}

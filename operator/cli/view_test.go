@@ -110,6 +110,8 @@ func TestAwaiting(t *testing.T) {
 	phase.Status.Conditions = []metav1.Condition{condition(v1alpha1.ConditionComplete, metav1.ConditionFalse, v1alpha1.ReasonAwaitingApproval, "phase Drop waits")}
 	failed := settledMesh()
 	failed.Status.FailedTarget = &v1alpha1.FailedTarget{Version: "1.29.1", Rollout: "default-7"}
+	young := aRotation()
+	young.Status.Progress.Entered = at(28)
 	still := settledMesh()
 	still.Spec.Paused = true
 	for _, tc := range []struct {
@@ -132,6 +134,7 @@ func TestAwaiting(t *testing.T) {
 		{"restarts", snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*in(v1alpha1.ReasonAwaitingRestarts, "restart them")}}, []string{""}},
 		{"a signature", snapshot{mesh: settledMesh(), rotations: []v1alpha1.MeshRotation{*signed}}, []string{"kubectl mesh certs csr --rotation default-2"}},
 		{"a holdout", snapshot{mesh: settledMesh(), rotations: []v1alpha1.MeshRotation{*aRotation()}}, []string{"kubectl mesh certs waive shop/cart-1 --for 1h"}},
+		{"a proxy that has had little time", snapshot{mesh: settledMesh(), rotations: []v1alpha1.MeshRotation{*young}}, nil},
 		{"a phase", snapshot{mesh: settledMesh(), rotations: []v1alpha1.MeshRotation{*phase}}, []string{"kubectl mesh approve Drop"}},
 		{
 			"a phase beside a rollout", snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*aRollout()}, rotations: []v1alpha1.MeshRotation{*phase}},
@@ -140,7 +143,7 @@ func TestAwaiting(t *testing.T) {
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
 			var got []string
-			for _, a := range tc.s.awaiting() {
+			for _, a := range tc.s.awaiting(at(30).Time) {
 				got = append(got, a.Command)
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
