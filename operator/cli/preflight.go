@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -58,8 +60,9 @@ type FindingView struct {
 type preflightOptions struct {
 	*factory
 
-	to, from, failOn string
-	output           *output
+	to, from, failOn    string
+	folders, registries []string
+	output              *output
 }
 
 func newPreflight(f *factory) *cobra.Command {
@@ -88,6 +91,8 @@ The exit code is 0 when nothing holds a rollout back, and 3 when something does.
 	flags.StringVar(&o.to, "to", "", "version to move to, such as 1.29.1")
 	flags.StringVar(&o.from, "from", "", "version that is installed, where Meshwright does not keep it and no istiod tells")
 	flags.StringVar(&o.failOn, "fail-on", "error", "least severity that fails: error, warning or info; what is acknowledged does not")
+	flags.StringSliceVar(&o.folders, "bundle-folder", nil, "folder with charts of further Istio versions")
+	flags.StringSliceVar(&o.registries, "bundle-registry", nil, "OCI repository with charts of further Istio versions")
 	o.output = addOutput(c)
 	mustComplete(c, "fail-on", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{"error", "warning", "info"}, cobra.ShellCompDirectiveNoFileComp
@@ -136,9 +141,16 @@ func (o *preflightOptions) run(ctx context.Context, name string) error {
 	return nil
 }
 
-// gatherer has the charts that are built in.
-func (f *factory) gatherer(ctx context.Context) (*facts.Gatherer, error) {
-	library, err := istio.Open(ctx, istio.Builtin())
+// gatherer has the charts that are built in, and those of the flags.
+func (o *preflightOptions) gatherer(ctx context.Context) (*facts.Gatherer, error) {
+	sources := []istio.Source{istio.Builtin()}
+	for _, folder := range o.folders {
+		sources = append(sources, istio.Folder(folder))
+	}
+	for _, registry := range o.registries {
+		sources = append(sources, istio.OCI(registry, remote.WithAuthFromKeychain(authn.DefaultKeychain)))
+	}
+	library, err := istio.Open(ctx, sources...)
 	if err != nil {
 		return nil, err
 	}
@@ -146,11 +158,11 @@ func (f *factory) gatherer(ctx context.Context) (*facts.Gatherer, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, kubernetes, err := f.kubernetesVersion()
+	_, kubernetes, err := o.kubernetesVersion()
 	if err != nil {
 		return nil, err
 	}
-	return &facts.Gatherer{Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: f.Clock}, nil
+	return &facts.Gatherer{Library: library, Catalogue: catalogue, Kubernetes: kubernetes, Clock: o.Clock}, nil
 }
 
 // inquiry says what is asked, of a mesh or, where Meshwright keeps none, of the Istio that is there.
@@ -161,7 +173,7 @@ func (o *preflightOptions) inquiry(ctx context.Context, c client.Client, g *fact
 		return q, err
 	}
 	if q.Mesh == nil {
-		return q, o.withoutMesh(ctx, c, &q)
+		return q, o.withoutMesh(ctx, c, g, &q)
 	}
 	g.Namespace = *o.OperatorNamespace
 	if q.From, err = semver.NewVersion(q.Mesh.Status.ResolvedVersion); err != nil {
@@ -196,13 +208,16 @@ func (o *preflightOptions) maybeMesh(ctx context.Context, c client.Client, name 
 	return o.Mesh(ctx, c, name)
 }
 
-func (o *preflightOptions) withoutMesh(ctx context.Context, c client.Client, q *facts.Inquiry) error {
+func (o *preflightOptions) withoutMesh(ctx context.Context, c client.Client, g *facts.Gatherer, q *facts.Inquiry) error {
 	if o.to == "" {
 		return usagef("Meshwright keeps no mesh here: say by --to which version to look at")
 	}
 	var err error
 	if q.To, err = versionOf("--to", o.to); err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(g.Library.Versions(), q.To.Equal) {
+		return usagef("--to %s: there are no charts of it; name more by --bundle-folder or --bundle-registry", q.To)
 	}
 	installed, namespace, err := facts.Installed(ctx, c)
 	if err != nil {
@@ -242,8 +257,13 @@ func (o *preflightOptions) target(m *v1alpha1.MeshInstallation, known validate.F
 	if err != nil {
 		return nil, usagef("%s", err)
 	}
-	if o.to == "" && to.Equal(known.Installed) && len(m.Status.UpgradeTargets) > 0 {
-		return semver.NewVersion(m.Status.UpgradeTargets[0])
+	if o.to != "" || !to.Equal(known.Installed) {
+		return to, nil
+	}
+	for _, target := range m.Status.UpgradeTargets { // the newest first; the operator may have more charts than the plugin
+		if v, err := semver.NewVersion(target); err == nil && slices.ContainsFunc(known.Available, v.Equal) {
+			return v, nil
+		}
 	}
 	return to, nil
 }
@@ -303,7 +323,7 @@ func (v *MeshPreflight) say(p *page, wide bool) {
 			p.row("", "", []int{8}, []cell{say("       "), say(f.Why)})
 			p.row("", "", []int{8}, []cell{say("       "), say("-> " + f.Remedy)})
 			if wide {
-				p.line(say("         "), cell{f.Runbook, dim})
+				p.line(say("          "), cell{f.Runbook, dim})
 			}
 			if !slices.Contains(pages, f.Runbook) {
 				pages = append(pages, f.Runbook)
