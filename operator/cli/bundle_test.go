@@ -99,9 +99,11 @@ func seededPod(namespace, name string, labels map[string]string) *corev1.Pod {
 				Name: "discovery", Image: "istio/pilot:1.29.1",
 				Args: []string{"--log-level=info", "--db-password=" + seeds["flag"], "--token", seeds["flag and its value apart"], "serve"},
 				Env: []corev1.EnvVar{
-					{Name: "DB_PASSWORD", Value: seeds["variable named so"]}, {Name: "IDENTITY", Value: seeds["variable with a token"]},
+					{Name: "DB_PASSWORD", Value: seeds["variable named so"]},
+					{Name: "IDENTITY", Value: seeds["variable with a token"]},
 					{Name: "DATABASE", Value: "postgres://" + seeds["variable with an address"] + "@db.example.com/shop"},
-					{Name: "PILOT_TRACE_SAMPLING", Value: "1.0"}, {Name: "SECRET_TTL", Value: "24h0m0s"},
+					{Name: "PILOT_TRACE_SAMPLING", Value: "1.0"},
+					{Name: "SECRET_TTL", Value: "24h0m0s"},
 				},
 			}},
 			Volumes: []corev1.Volume{{Name: "cacerts", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "cacerts"}}}},

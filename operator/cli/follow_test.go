@@ -304,8 +304,13 @@ func TestExitCodes(t *testing.T) {
 		err    error
 		want   ExitCode
 	}{
-		{"done", nil, ExitOK}, {"an error", errors.New("x"), ExitError}, {"held back", blockedf("x"), ExitBlocked}, {"not understood", usagef("x"), ExitUsage},
-		{"Ctrl-C", context.Canceled, ExitInterrupted}, {"a deadline", context.DeadlineExceeded, ExitTimeout}, {"not there", &notFoundError{"x"}, ExitError},
+		{"done", nil, ExitOK},
+		{"an error", errors.New("x"), ExitError},
+		{"held back", blockedf("x"), ExitBlocked},
+		{"not understood", usagef("x"), ExitUsage},
+		{"Ctrl-C", context.Canceled, ExitInterrupted},
+		{"a deadline", context.DeadlineExceeded, ExitTimeout},
+		{"not there", &notFoundError{"x"}, ExitError},
 	} {
 		if got := ExitCodeOf(tc.err); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.reason, got, tc.want)

@@ -124,7 +124,8 @@ func TestAwaiting(t *testing.T) {
 		{"of one of several meshes", snapshot{mesh: aMesh(), others: true, rollouts: []v1alpha1.MeshRollout{*aRollout()}}, []string{"kubectl mesh approve go --mesh default"}},
 		{"more restarted than a step allows", snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*in(v1alpha1.ReasonOvershoot, "")}}, []string{"kubectl mesh approve go"}},
 		{
-			"a proof", snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*in(v1alpha1.ReasonUnproven, "a policy; or waive the proof Configuration")}},
+			"a proof",
+			snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*in(v1alpha1.ReasonUnproven, "a policy; or waive the proof Configuration")}},
 			[]string{"kubectl mesh waive Configuration --for 1h"},
 		},
 		{"a halt", snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*halted}}, []string{"kubectl mesh retry", "kubectl mesh rollback"}},
@@ -137,7 +138,8 @@ func TestAwaiting(t *testing.T) {
 		{"a proxy that has had little time", snapshot{mesh: settledMesh(), rotations: []v1alpha1.MeshRotation{*young}}, nil},
 		{"a phase", snapshot{mesh: settledMesh(), rotations: []v1alpha1.MeshRotation{*phase}}, []string{"kubectl mesh approve Drop"}},
 		{
-			"a phase beside a rollout", snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*aRollout()}, rotations: []v1alpha1.MeshRotation{*phase}},
+			"a phase beside a rollout",
+			snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*aRollout()}, rotations: []v1alpha1.MeshRotation{*phase}},
 			[]string{"kubectl mesh approve go --rollout default-8", "kubectl mesh approve Drop --rotation default-2"},
 		},
 	} {
@@ -192,7 +194,8 @@ func TestPages(t *testing.T) {
 	}{
 		{"a pipe", page{}, "├─ one  first  a sentence that is rather long for a terminal\n│  └─ below  bad\n└─ two  2      short\n"},
 		{
-			"a narrow terminal", page{width: 40},
+			"a narrow terminal",
+			page{width: 40},
 			"├─ one  first  a sentence that is rather\n│  │           long for a terminal\n│  └─ below  bad\n└─ two  2      short\n",
 		},
 		{
