@@ -95,6 +95,11 @@ bundles: ## Istio's charts, from its Go modules (nothing to do when they are cur
 build: bundles ## bin/meshwright
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/meshwright ./operator/cmd/meshwright
 
+.PHONY: release
+release: bundles ## A whole release in dist/ (VERSION=0.1.0 REGISTRY=... PREVIOUS=... OUT=... SIGN_KEY=... PUSH=1)
+	$(GO) run ./hack/release/cmd/release build --version "$(VERSION)" $(if $(REGISTRY),--registry $(REGISTRY)) \
+		$(if $(PREVIOUS),--previous $(PREVIOUS)) $(if $(OUT),--out $(OUT)) $(if $(SIGN_KEY),--sign-key $(SIGN_KEY)) $(if $(PUSH),--push)
+
 .PHONY: release-manifests
 release-manifests: ## Plain file, Helm chart, OLM bundle and catalogue in dist/ (IMAGE=registry/meshwright@sha256:... VERSION=0.1.0 PREVIOUS=...)
 	$(GO) run ./hack/packaging/cmd/packaging -version "$(VERSION)" -image "$(IMAGE)" -previous "$(PREVIOUS)"
