@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -78,7 +80,8 @@ func policiesHold(t *testing.T) {
 }
 
 // examples creates each of alm-examples, as a console offers them, and waits until it is Ready. They are as they are but for what the images
-// of the cluster under test need: values of the mesh, which it is given once it is Ready without them, and of the gateway.
+// of the cluster under test need: values of the mesh, which it is given once it is Ready without them, and of the gateway. Where the charts
+// look for images by themselves, the cluster is given its own.
 func examples(t *testing.T, bundle string) {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(bundle, "manifests", "meshwright.clusterserviceversion.yaml"))
@@ -120,7 +123,24 @@ func exampleMesh(t *testing.T, example []byte) {
 	if err := json.Unmarshal(example, mesh); err != nil {
 		t.Fatal(err)
 	}
-	env.Install(t, mesh)
+	env.Create(t, mesh)
+	istiod := &appsv1.Deployment{}
+	err := env.WaitFor(t.Context(), "a Deployment of istiod", func(ctx context.Context) (bool, string, error) {
+		err := env.Client.Get(ctx, client.ObjectKey{Namespace: "istio-system", Name: "istiod-" + rev129}, istiod)
+		return err == nil, "", err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub, _, _ := strings.Cut(istiod.Spec.Template.Spec.Containers[0].Image, "/pilot:")
+	for _, image := range []string{"/pilot:", "/proxyv2:"} {
+		if err := env.Cluster.Tag(t.Context(), framework.Hub+image+framework.Istio129, hub+image+framework.Istio129); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := env.WaitReady(t.Context(), mesh.Name); err != nil {
+		t.Fatal(err)
+	}
 	values, err := json.Marshal(map[string]any{"spec": map[string]any{"controlPlane": map[string]any{"values": framework.ControlPlaneValues()}}})
 	if err != nil {
 		t.Fatal(err)
