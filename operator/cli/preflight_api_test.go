@@ -52,8 +52,8 @@ func TestPreflightOnARealAPIServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
-		code, _, errs := w.run(t, "", "preflight")
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		code, _, errs := w.runIn(ctx, "", "preflight")
 		return code == ExitUsage && strings.Contains(errs, "say by --to"), nil
 	})
 	if err != nil {
