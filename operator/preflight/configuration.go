@@ -74,8 +74,8 @@ func certificates(f *Facts) (out []Finding) {
 	for kind, all := range map[string][]v1alpha1.CertificateInfo{"root": status.Roots, "intermediate": status.Intermediates} {
 		for _, c := range all {
 			left, verb := c.NotAfter.Sub(f.Now), " expires at "
-			if left > expiresSoon {
-				continue
+			if left > expiresSoon || status.Next != nil && status.Next.Time.Before(c.NotAfter.Time) {
+				continue // the latter is renewed in time by itself
 			}
 			if left <= 0 {
 				verb = " has expired at "

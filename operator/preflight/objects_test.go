@@ -186,6 +186,13 @@ var aroundCases = []testCase{
 		want: []string{"Error MW902 Resource/istio-system/deployments: the operator may not create deployments in namespace istio-system"},
 	},
 	{
+		reason: "what Meshwright renews in time ends soon by design",
+		change: func(f *Facts) {
+			f.Mesh.Status.Certificates.Intermediates = []v1alpha1.CertificateInfo{certificate("CN=a", 20)}
+			f.Mesh.Status.Certificates.Next = new(metav1.NewTime(now.Add(time.Hour)))
+		},
+	},
+	{
 		reason: "certificates that end soon, while the rollout may run, and long after",
 		change: func(f *Facts) {
 			f.Mesh.Status.Certificates.Roots = []v1alpha1.CertificateInfo{certificate("CN=a", 20*24), certificate("CN=b", 40*24)}
