@@ -23,6 +23,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -235,6 +236,7 @@ func looks(t *testing.T, p *plugin) {
 	if plan := p.run(t, 2, "plan", "--to", framework.Istio129); !strings.Contains(plan, "1-29-1") {
 		t.Error("the plan does not name the revision")
 	}
+	offline(t, p)
 	p.says(t, []string{"preflight", "--to", framework.Istio129, "-o", "json"}, "MeshPreflight")
 	p.says(t, []string{"upgrade", framework.Istio129, "--dry-run=server"}, "server dry run")
 	p.run(t, 0, "proxies")
@@ -243,6 +245,17 @@ func looks(t *testing.T, p *plugin) {
 	}
 	if out := p.run(t, 0, "proxies", "--outdated", "-o", "name"); out != "" {
 		t.Errorf("outdated before the upgrade: %q", out)
+	}
+}
+
+// offline plans from a file, in less than a second.
+func offline(t *testing.T, p *plugin) {
+	t.Helper()
+	file := filepath.Join(env.Root, "config", "samples", "least.yaml")
+	begun := time.Now()
+	plan := p.run(t, 2, "plan", "-f", file, "--offline")
+	if took := time.Since(begun); took > time.Second || !strings.Contains(plan, "installs Istio") {
+		t.Errorf("offline, a plan took %s:\n%s", took, plan)
 	}
 }
 

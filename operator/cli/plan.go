@@ -74,7 +74,7 @@ The exit code is 0 when there is nothing to do, 2 when there is, and 3 when some
 	flags.BoolVar(&o.diff, "diff", false, "show the lines that change")
 	flags.StringSliceVar(&o.folders, "bundle-folder", nil, "folder with charts of further Istio versions")
 	flags.StringSliceVar(&o.registries, "bundle-registry", nil, "OCI repository with charts of further Istio versions")
-	o.output = addOutputOf(c, outputJSON, outputYAML)
+	o.output = addOutputOf(c, outputJSON, outputYAML, outputName)
 	mustComplete(c, "to", f.live(f.targetNames))
 	mustComplete(c, "kubernetes-version", nothing)
 	return c

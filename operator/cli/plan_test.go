@@ -47,6 +47,7 @@ func TestPlanOffline(t *testing.T) {
 		{"an older file", []string{"-f", next, "--from", old, "--offline"}, ExitChanges, "moves from Istio 1.28.2 (revision 1-28-2) to Istio 1.29.1", ""},
 		{"the same file", []string{"-f", old, "--from", old, "--offline"}, ExitOK, "Nothing to do.", ""},
 		{"a version that the file does not name", []string{"-f", old, "--to", "1.29.1", "--from", old, "--offline"}, ExitChanges, "to Istio 1.29.1", ""},
+		{"names of what changes", []string{"-f", next, "--from", old, "--offline", "-o", "name"}, ExitChanges, "deployment/istiod-1-29-1", ""},
 		{"what changes", []string{"-f", next, "--from", old, "--offline", "--diff"}, ExitChanges, "-  version: 1.28.2", ""},
 		{"a version that is not there", []string{"-f", old, "--to", "1.28.99", "--offline"}, ExitBlocked, "refused: spec.version", ""},
 		{"Kubernetes too old", []string{"-f", next, "--kubernetes-version", "1.20", "--offline"}, ExitBlocked, "supports Kubernetes", ""},
@@ -55,7 +56,7 @@ func TestPlanOffline(t *testing.T) {
 		{"no such file", []string{"-f", "/nowhere.yaml", "--offline"}, ExitError, "", "/nowhere.yaml: no such file"},
 		{"another name", []string{"other", "-f", next, "--offline"}, ExitUsage, "", "has no MeshInstallation other"},
 		{"a flag that there is not", []string{"--offlin"}, ExitUsage, "", "unknown flag"},
-		{"a format that there is not", []string{"-f", next, "-o", "xml"}, ExitUsage, "", "choose one of json, yaml"},
+		{"a format that there is not", []string{"-f", next, "-o", "xml"}, ExitUsage, "", "choose one of json, yaml, name"},
 		{"--from beside a cluster", []string{"-f", next, "--from", old, "--server", "https://localhost:1"}, ExitUsage, "", "give --offline with it"},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {

@@ -182,10 +182,18 @@ func baked(seconds int32) string {
 
 // print writes the plan for people, or in a format.
 func (o *planOptions) print(p *MeshPlan) error {
-	if o.output.format != outputText {
-		return encode(o.Out, o.output.format, p)
+	switch o.output.format {
+	case outputText:
+		return p.write(o.Out)
+	case outputName:
+		for _, object := range p.Objects {
+			if _, err := fmt.Fprintln(o.Out, strings.ToLower(object.ObjectKind)+"/"+object.Name); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return p.write(o.Out)
+	return encode(o.Out, o.output.format, p)
 }
 
 // write is the plan for people.

@@ -92,7 +92,6 @@ func Of(ctx context.Context, wanted *v1alpha1.MeshInstallation, w World) (*Plan,
 	if same {
 		next.Revision, out.To = w.Stable.Name, out.From // it goes on under its own name
 	}
-	out.stand(wanted, w)
 	if out.Move == rollout.MoveRollOut {
 		out.Steps = rollout.NewPlan(wanted, *out.From, *out.To, nil).Steps
 	}
@@ -106,6 +105,7 @@ func Of(ctx context.Context, wanted *v1alpha1.MeshInstallation, w World) (*Plan,
 	}
 	out.Objects = changed.objects
 	out.Warnings = append(out.Warnings, changed.warnings...)
+	out.stand(wanted, w)
 	return out, nil
 }
 
@@ -134,7 +134,7 @@ func (p *Plan) stand(wanted *v1alpha1.MeshInstallation, w World) {
 	}
 	last := w.Mesh.Status.FailedTarget
 	if last != nil && p.Move == rollout.MoveRollOut && last.Version == p.To.Version && last.InputsDigest == p.To.InputsDigest && sameSpec(wanted, w.Mesh) {
-		p.Waits = fmt.Sprintf("MeshRollout %s to %s did not get there: change the spec, or kubectl mesh retry %s", last.Rollout, last.Version, w.Mesh.Name)
+		p.Waits = fmt.Sprintf("MeshRollout %s to %s did not get there: change the spec, or kubectl mesh retry --rollout %s", last.Rollout, last.Version, last.Rollout)
 		p.Held = true
 	}
 }

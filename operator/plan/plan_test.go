@@ -184,6 +184,7 @@ func TestStand(t *testing.T) {
 		{"a rotation is under way", `{version: "1.29.1"}`, "MeshRotation default-ca-1 ends first", func(w *World) {
 			w.Mesh.Status.ActiveOperation = &v1alpha1.ActiveOperation{Kind: "MeshRotation", Name: "default-ca-1"}
 		}, false},
+		{"paused, with other values", `{version: "1.28.2", paused: true, controlPlane: {meshConfig: {accessLogFile: /dev/stdout}}}`, "spec.paused is true: nothing is done before it is false", func(*World) {}, true},
 		{"paused", `{version: "1.29.1", paused: true}`, "spec.paused is true: nothing is done before it is false", func(*World) {}, true},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
@@ -214,7 +215,7 @@ func TestFailedBefore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "MeshRollout default-1 to 1.29.1 did not get there: change the spec, or kubectl mesh retry default"; again.Waits != want || !again.Held {
+	if want := "MeshRollout default-1 to 1.29.1 did not get there: change the spec, or kubectl mesh retry --rollout default-1"; again.Waits != want || !again.Held {
 		t.Errorf("got %q (held %t), want %q", again.Waits, again.Held, want)
 	}
 }
