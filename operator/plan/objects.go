@@ -68,7 +68,9 @@ func (w World) compare(ctx context.Context, wanted *v1alpha1.MeshInstallation, n
 	if err := out.installation(w.Mesh, wanted); err != nil {
 		return nil, err
 	}
-	stays := func(g v1alpha1.Gateway) bool { return move == rollout.MoveRollOut && g.VersionPolicy == v1alpha1.VersionHold }
+	stays := func(g v1alpha1.Gateway) bool {
+		return move == rollout.MoveRollOut && g.VersionPolicy == v1alpha1.VersionHold
+	}
 	before, err := w.before(ctx, out, stays)
 	if err != nil {
 		return nil, err
