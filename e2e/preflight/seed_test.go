@@ -21,10 +21,12 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/e2e/framework"
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // Who the seeds are written as; helm is another tool that writes CRDs of Istio.
@@ -99,6 +101,7 @@ func pod(namespace, name, container, image string, annotations map[string]string
 // crds changes CRDs of Istio: one serves a version that nobody knows, one is of a newer Istio, one is written by helm, too.
 func crds(t *testing.T) {
 	t.Helper()
+	hold(t) // or the operator puts them back
 	edit(t, "sidecars.networking.istio.io", func(c *apiextensionsv1.CustomResourceDefinition) {
 		extra := c.Spec.Versions[0].DeepCopy()
 		extra.Name, extra.Storage = "v1alpha9", false
@@ -117,6 +120,18 @@ func crds(t *testing.T) {
 	applied.SetGroupVersionKind(theirs.GroupVersionKind())
 	applied.SetName(theirs.GetName())
 	if err := env.Client.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(applied), helm, client.ForceOwnership); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hold pauses the mesh, and waits until the operator has seen it.
+func hold(t *testing.T) {
+	t.Helper()
+	mesh := &v1alpha1.MeshInstallation{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	if err := env.Client.Patch(t.Context(), mesh, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":true}}`))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := env.WaitReady(t.Context(), mesh.Name); err != nil {
 		t.Fatal(err)
 	}
 }
