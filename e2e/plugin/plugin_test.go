@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/e2e/framework"
@@ -183,6 +186,7 @@ func TestPlugin(t *testing.T) {
 	p := build(t)
 	mesh := framework.Mesh("default", framework.Istio128)
 	mesh.Spec.DataPlane.Waves = framework.Waves("early")
+	mesh.Spec.Certificates.CA.Type = v1alpha1.CASourceManaged
 	mesh.Spec.Gateways = []v1alpha1.Gateway{framework.Gateway("istio-ingress", "ingress")}
 	mesh.Spec.Upgrade.Canary.RetireAfterSeconds = new(int32(0))
 	mesh.Spec.Upgrade.Canary.Steps = []v1alpha1.Step{
@@ -304,7 +308,8 @@ func settled(t *testing.T, name string, outcome v1alpha1.RolloutOutcome) {
 
 func remembers(t *testing.T, p *plugin) {
 	history := ask[cli.MeshHistory](t, p, "history")
-	if o := history.Operations; len(o) != 1 || o[0].Outcome != "Completed" || o[0].From != framework.Istio128 || o[0].To != framework.Istio129 || len(o[0].Approvals) != 2 {
+	// The oldest is the rotation that gave the mesh its CA.
+	if o := history.Operations; len(o) != 2 || o[0].Kind != "MeshRollout" || o[1].Kind != "MeshRotation" || o[0].Outcome != "Completed" || o[0].From != framework.Istio128 || o[0].To != framework.Istio129 || len(o[0].Approvals) != 2 {
 		t.Errorf("history: %+v", history)
 	}
 	p.says(t, []string{"history", "default-1"}, "Completed", "approved by kubernetes-admin", "events", "steps")
@@ -337,14 +342,47 @@ func takesBack(t *testing.T, p *plugin) {
 	p.says(t, []string{"upgrade", framework.Istio129, "--wait"}, "spec.version 1.31.0 -> 1.29.1")
 }
 
+// certificates sees a CA, changes its intermediate, turns back from another root, and fetches what an offline root has to sign.
 func certificates(t *testing.T, p *plugin) {
 	certs := ask[cli.MeshCertificates](t, p, "certs", "status")
-	if certs.Certificates.Source != "Istiod" || len(certs.Certificates.Roots) == 0 {
+	if certs.Certificates.Source != "Managed" || len(certs.Certificates.Roots) == 0 {
 		t.Errorf("certs status: %+v", certs)
 	}
-	p.run(t, 3, "certs", "rotate", "--kind", "Root")
-	p.run(t, 3, "certs", "csr")
-	p.run(t, 3, "certs", "waive", "pay/pay-0", "--for", "1m")
+	p.says(t, []string{"certs", "rotate", "--kind", "Intermediate", "--wait"}, "(Intermediate) created", "Completed")
+	p.says(t, []string{"certs", "rotate", "--kind", "Root", "--name", "another-root"}, "MeshRotation another-root (Root) created")
+	p.run(t, 3, "certs", "csr", "--rotation", "another-root")
+	err := env.WaitFor(t.Context(), "the plan of another-root", func(ctx context.Context) (bool, string, error) {
+		var o v1alpha1.MeshRotation
+		err := env.Client.Get(ctx, client.ObjectKey{Name: "another-root"}, &o)
+		return o.Status.Plan != nil, o.Status.Summary, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.says(t, []string{"certs", "waive", "pay/nobody", "--for", "1m", "--rotation", "another-root"}, "pay/nobody waived")
+	p.says(t, []string{"rollback", "--rotation", "another-root", "--wait"}, "another-root")
+
+	offline := []byte(`{"spec":{"certificates":{"ca":{"managed":{"root":"Offline","answer":{"name":"signed"}}}}}}`)
+	mesh := &v1alpha1.MeshInstallation{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	if err := env.Client.Patch(t.Context(), mesh, client.RawPatch(types.MergePatchType, offline)); err != nil {
+		t.Fatal(err)
+	}
+	var asks v1alpha1.MeshRotation
+	err = env.WaitFor(t.Context(), "a rotation to ask for a signature", func(ctx context.Context) (bool, string, error) {
+		var all v1alpha1.MeshRotationList
+		err := env.Client.List(ctx, &all)
+		for i := range all.Items {
+			if all.Items[i].Status.Request != "" && all.Items[i].Status.Progress.Outcome == "" {
+				asks = all.Items[i]
+			}
+		}
+		return asks.Name != "", fmt.Sprintf("%d rotations", len(all.Items)), err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.says(t, []string{"certs", "csr"}, "BEGIN CERTIFICATE REQUEST")
+	p.says(t, []string{"abort", "--rotation", asks.Name, "--wait"}, asks.Name)
 	p.says(t, []string{"pause", "--mesh-wide", "--wait"}, "mesh default paused")
 	p.says(t, []string{"resume", "--mesh-wide", "--wait"}, "mesh default resumed")
 }
@@ -393,7 +431,7 @@ func archives(t *testing.T, p *plugin) {
 	for _, secret := range secrets.Items {
 		for key, value := range secret.Data {
 			public := strings.Contains(string(value), "BEGIN CERTIFICATE") && !strings.Contains(string(value), "PRIVATE KEY")
-			if key != "namespace" && len(value) > 7 && !public && bytes.Contains(all, value) {
+			if key != "namespace" && len(value) > 7 && !public && holds(all, value) {
 				t.Errorf("the archive holds %s of Secret %s/%s", key, secret.Namespace, secret.Name)
 			}
 		}
@@ -401,4 +439,19 @@ func archives(t *testing.T, p *plugin) {
 	if len(secrets.Items) == 0 || bytes.Contains(all, []byte("PRIVATE KEY")) {
 		t.Errorf("%d Secrets were looked for; the archive holds a private key: %v", len(secrets.Items), bytes.Contains(all, []byte("PRIVATE KEY")))
 	}
+}
+
+// holds says whether an archive has a value, whole or a line of it, as it is or in base64.
+func holds(archive, value []byte) bool {
+	const telling = 16 // bytes; shorter lines are in many things
+	if bytes.Contains(archive, value) || bytes.Contains(archive, []byte(base64.StdEncoding.EncodeToString(value))) {
+		return true
+	}
+	for line := range bytes.Lines(value) {
+		line = bytes.TrimSpace(line)
+		if len(line) > telling && !bytes.HasPrefix(line, []byte("-----")) && bytes.Contains(archive, line) {
+			return true
+		}
+	}
+	return false
 }
