@@ -45,15 +45,15 @@ func newCertificate(o Options) (certificate, error) {
 	return watcher, nil
 }
 
-// keepPolicies applies the admission policies before anything else is done, and has the leader keep them. Without them the operator does
-// not start: they hold it, too.
+// keepPolicies makes the admission policies that are missing before anything else is done, and has the leader keep them. Without them the
+// operator does not start: they hold it, too.
 func keepPolicies(ctx context.Context, mgr ctrl.Manager, namespace string) error {
 	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
 	if err != nil {
 		return err
 	}
 	keeper := &policies.Keeper{Client: live, Namespace: namespace, Clock: clock.RealClock{}}
-	if err := keeper.Ensure(ctx); err != nil {
+	if err := keeper.Begin(ctx); err != nil {
 		return fmt.Errorf("--keep-policies: %w", err)
 	}
 	return mgr.Add(keeper)
