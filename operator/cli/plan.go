@@ -40,6 +40,8 @@ type planOptions struct {
 	offline, diff              bool
 	folders, registries        []string
 	output                     *output
+	// operatorGiven says that the namespace of the operator is said by its flag.
+	operatorGiven func() bool
 }
 
 func newPlan(f *factory) *cobra.Command {
@@ -66,6 +68,7 @@ The exit code is 0 when there is nothing to do, 2 when there is, and 3 when some
 		},
 	}
 	flags := c.Flags()
+	o.operatorGiven = func() bool { return flags.Changed(operatorNamespaceFlag) }
 	flags.StringVarP(&o.file, "filename", "f", "", "file with the MeshInstallation that is wanted; - for standard input")
 	flags.StringVar(&o.from, "from", "", "file with the MeshInstallation as it is, instead of the cluster's (with --offline)")
 	flags.StringVar(&o.to, "to", "", "version that is wanted instead of spec.version")
@@ -206,7 +209,10 @@ func (o *planOptions) cluster(
 	if world.KubeVersion, world.Facts.Kubernetes, err = o.kubernetesVersion(); err != nil {
 		return fail(err)
 	}
-	gatherer := &facts.Gatherer{Library: world.Library, Catalogue: world.Facts.Lines, Kubernetes: world.Facts.Kubernetes, Clock: o.Clock, Namespace: *o.OperatorNamespace}
+	gatherer := &facts.Gatherer{Library: world.Library, Catalogue: world.Facts.Lines, Kubernetes: world.Facts.Kubernetes, Clock: o.Clock}
+	if gatherer.Namespace, err = o.operatorNamespace(ctx, c, o.operatorGiven()); err != nil {
+		return fail(err)
+	}
 	if world.Facts, err = gatherer.Gather(ctx, c, wanted.Name); err != nil {
 		return fail(err)
 	}

@@ -35,6 +35,8 @@ type MeshPreflight struct {
 	To   string `json:"to"`
 	// Holds says that something holds a rollout back; the exit code is 3 then.
 	Holds bool `json:"holds"`
+	// Unchecked is how many things could not be looked at (MW901): of these nothing is known.
+	Unchecked int32 `json:"unchecked"`
 	// Findings, the gravest first.
 	Findings []FindingView `json:"findings"`
 }
@@ -45,12 +47,14 @@ type FindingView struct {
 	Code preflight.Code `json:"code"`
 	// Severity: Error (it holds a rollout back unless it is acknowledged), Warning or Info.
 	Severity preflight.Severity `json:"severity"`
-	// Object as it is acknowledged: kind/namespace/name.
+	// Object that it is about: kind/namespace/name.
 	Object string `json:"object"`
+	// Name as it is acknowledged: the object, for the mesh with the code before it.
+	Name string `json:"name"`
 	// Why says what was found, and Remedy what to do.
 	Why    string `json:"why"`
 	Remedy string `json:"remedy"`
-	// Acknowledged says that spec.upgrade.acknowledged names the object.
+	// Acknowledged says that spec.upgrade.acknowledged names it.
 	Acknowledged bool `json:"acknowledged,omitempty"`
 	// Runbook is the page about the code.
 	Runbook string `json:"runbook"`
@@ -63,6 +67,8 @@ type preflightOptions struct {
 	to, from, failOn    string
 	folders, registries []string
 	output              *output
+	// operatorGiven says that the namespace of the operator is said by its flag.
+	operatorGiven func() bool
 }
 
 func newPreflight(f *factory) *cobra.Command {
@@ -88,6 +94,7 @@ The exit code is 0 when nothing holds a rollout back, and 3 when something does.
 		},
 	}
 	flags := c.Flags()
+	o.operatorGiven = func() bool { return flags.Changed(operatorNamespaceFlag) }
 	flags.StringVar(&o.to, "to", "", "version to move to, such as 1.29.1")
 	flags.StringVar(&o.from, "from", "", "version that is installed, where Meshwright does not keep it and no istiod tells")
 	flags.StringVar(&o.failOn, "fail-on", "error", "least severity that fails: error, warning or info; what is acknowledged does not")
@@ -169,13 +176,15 @@ func (o *preflightOptions) gatherer(ctx context.Context) (*facts.Gatherer, error
 func (o *preflightOptions) inquiry(ctx context.Context, c client.Client, g *facts.Gatherer, name string) (facts.Inquiry, error) {
 	q := facts.Inquiry{Reviewer: c}
 	var err error
+	if g.Namespace, err = o.operatorNamespace(ctx, c, o.operatorGiven()); err != nil {
+		return q, explain(err)
+	}
 	if q.Mesh, err = o.maybeMesh(ctx, c, name); err != nil {
 		return q, err
 	}
 	if q.Mesh == nil {
 		return q, o.withoutMesh(ctx, c, g, &q)
 	}
-	g.Namespace = *o.OperatorNamespace
 	if q.From, err = semver.NewVersion(q.Mesh.Status.ResolvedVersion); err != nil {
 		return q, usagef("mesh %s has nothing installed yet: there is no upgrade to look at", q.Mesh.Name)
 	}
@@ -193,6 +202,14 @@ func (o *preflightOptions) inquiry(ctx context.Context, c client.Client, g *fact
 	}
 	q.Mesh.Spec.Version = q.To.String()
 	return q, nil
+}
+
+// operatorNamespace is where the operator runs, as the flag says or as it is found; empty where it is not. The default of the flag is no proof.
+func (f *factory) operatorNamespace(ctx context.Context, c client.Client, given bool) (string, error) {
+	if given {
+		return *f.OperatorNamespace, nil
+	}
+	return facts.OperatorNamespace(ctx, c)
 }
 
 // maybeMesh is the mesh of a name, nil where no name is given and there is none to be found.
@@ -277,8 +294,11 @@ func viewOfPreflight(q facts.Inquiry, all []preflight.Finding) *MeshPreflight {
 	}
 	for _, f := range all {
 		view.Holds = view.Holds || f.Holds()
+		if f.Code == preflight.NotChecked {
+			view.Unchecked++
+		}
 		view.Findings = append(view.Findings, FindingView{
-			Code: f.Code, Severity: f.Severity, Object: f.Object.String(), Why: f.Why, Remedy: f.Remedy, Acknowledged: f.Acknowledged, Runbook: f.Runbook(),
+			Code: f.Code, Severity: f.Severity, Object: f.Object.String(), Name: f.Name(), Why: f.Why, Remedy: f.Remedy, Acknowledged: f.Acknowledged, Runbook: f.Runbook(),
 		})
 	}
 	return view
@@ -339,9 +359,15 @@ func (v *MeshPreflight) say(p *page, wide bool) {
 		}
 		p.line()
 	}
+	unchecked := ""
+	if v.Unchecked > 0 {
+		unchecked = " " + count(v.Unchecked, "thing", "things") + " could not be looked at."
+	}
 	switch {
 	case v.Holds:
-		p.line(cell{"A rollout is held back: mend the errors, or add their objects to spec.upgrade.acknowledged.", bad})
+		p.line(cell{"A rollout is held back: mend the errors, or add each to spec.upgrade.acknowledged, as code/object." + unchecked, bad})
+	case v.Unchecked > 0:
+		p.line(cell{"Nothing that was looked at holds a rollout back." + unchecked, warn})
 	case len(v.Findings) == 0:
 		p.line(cell{"Nothing was found.", good})
 	default:

@@ -40,7 +40,8 @@ func TestPreflightOnARealAPIServer(t *testing.T) {
 	w.expect(t, "another mesh", "", ExitError, []string{"preflight", "other"}, "no MeshInstallation is called other")
 	w.expect(t, "a version that nobody has", "", ExitUsage, []string{"preflight", "--to", "1.29.77"}, "1.29.1")
 	w.expect(t, "a severity that nobody knows", "", ExitUsage, []string{"preflight", "--fail-on", "bad"}, "error, warning or info")
-	w.expect(t, "few rights are told, and don't hold back", viewer, ExitOK, []string{"preflight", "--to", "1.29.1"}, "MW901", "the right to list nodes", "Nothing holds a rollout back")
+	w.expect(t, "few rights are told, and don't hold back", viewer, ExitOK, []string{"preflight", "--to", "1.29.1"}, "MW901", "the right to list nodes",
+		"Nothing that was looked at holds a rollout back. ", " things could not be looked at.")
 	w.expect(t, "unless that is wanted", viewer, ExitBlocked, []string{"preflight", "--to", "1.29.1", "--fail-on", "warning"}, "MW901")
 
 	for _, kind := range []string{"meshinstallations", "meshgateways"} {

@@ -48,6 +48,10 @@ func TestPreflightViews(t *testing.T) {
 		{"with the page of each", "preflight-wide.txt", outputWide, someFindings()},
 		{"as data", "preflight.yaml", outputYAML, someFindings()},
 		{"what is warned of does not hold", "preflight-warned.txt", outputText, someFindings()[2:]},
+		{"what could not be looked at is no pass", "preflight-unchecked.txt", outputText, []preflight.Finding{{
+			Code: preflight.NotChecked, Severity: preflight.SeverityWarning, Object: preflight.Object{Kind: "Resource", Name: "nodes"},
+			Why: "not checked: the right to list nodes of the whole cluster is missing", Remedy: "grant it",
+		}}},
 		{"nothing", "preflight-nothing.txt", outputText, nil},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {

@@ -36,6 +36,9 @@ func Run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 	return ExitCodeOf(err)
 }
 
+// operatorNamespaceFlag names the namespace of the operator.
+const operatorNamespaceFlag = "operator-namespace"
+
 // New is the command line of the plugin.
 func New(streams genericiooptions.IOStreams, now clock.Clock) *cobra.Command {
 	root, _ := newRoot(streams, now)
@@ -58,7 +61,7 @@ func newRoot(streams genericiooptions.IOStreams, now clock.Clock) (root *cobra.C
 	root.SetErr(streams.ErrOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%s", err) })
 	f.Flags.AddFlags(root.PersistentFlags())
-	f.OperatorNamespace = root.PersistentFlags().String("operator-namespace", "meshwright-system", "The namespace that the operator runs in")
+	f.OperatorNamespace = root.PersistentFlags().String(operatorNamespaceFlag, "meshwright-system", "The namespace that the operator runs in")
 	for _, group := range groups {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, command := range group.commands {

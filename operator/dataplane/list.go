@@ -5,14 +5,7 @@ package dataplane
 
 import (
 	"cmp"
-	"context"
 	"slices"
-
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Judged is a pod as it counts for a mesh.
@@ -78,43 +71,4 @@ func (i *Index) Judged(q Query) []Judged {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return out
-}
-
-// Read makes an index of the pods and workloads that there are at this moment, for a look that is not repeated.
-func Read(ctx context.Context, live client.Reader) (*Index, error) {
-	now := NewIndex(0, func() {})
-	for _, source := range []struct {
-		list  client.ObjectList
-		store interface {
-			Replace(objects []any, version string) error
-		}
-	}{
-		{&corev1.PodList{}, now},
-		{&appsv1.DeploymentList{}, now.workloadsOf(kindDeployment)},
-		{&appsv1.StatefulSetList{}, now.workloadsOf(kindStatefulSet)},
-		{&appsv1.DaemonSetList{}, now.workloadsOf(kindDaemonSet)},
-	} {
-		var all []any
-		for {
-			if err := live.List(ctx, source.list, client.Limit(page), client.Continue(source.list.GetContinue())); err != nil {
-				return nil, err
-			}
-			err := apimeta.EachListItem(source.list, func(o runtime.Object) error {
-				if p, is := o.(*corev1.Pod); !is || p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
-					all = append(all, o.DeepCopyObject())
-				}
-				return nil
-			})
-			if err != nil {
-				return nil, err
-			}
-			if source.list.GetContinue() == "" {
-				break
-			}
-		}
-		if err := source.store.Replace(all, ""); err != nil {
-			return nil, err
-		}
-	}
-	return now, nil
 }

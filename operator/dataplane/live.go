@@ -14,8 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// LiveIndex is an index of the pods and workloads that there are at this moment: for one that does not stay, such as kubectl mesh.
-func LiveIndex(ctx context.Context, live client.Reader) (*Index, error) {
+// Read makes an index of the pods that have not ended, and of the workloads, that there are at this moment: for a look that is not repeated,
+// such as that of kubectl mesh.
+func Read(ctx context.Context, live client.Reader) (*Index, error) {
 	now := NewIndex(0, func() {})
 	for _, source := range []struct {
 		fresh  func() client.ObjectList

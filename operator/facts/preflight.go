@@ -26,8 +26,10 @@ type Inquiry struct {
 	// Mesh as it is wanted, with the status that it has. Nil where Meshwright keeps none: then Namespace is that of the control plane.
 	Mesh      *v1alpha1.MeshInstallation
 	Namespace string
-	// From and To are versions of Istio; they are equal when pods are restarted only.
+	// From and To are versions of Istio.
 	From, To *semver.Version
+	// Grants says that a rollout is granted on the answer.
+	Grants bool
 	// Index of the pods, where somebody keeps one; otherwise they are read.
 	Index *dataplane.Index
 	// Reviewer asks the API server for the rights of who installs Istio; nil where nobody has to ask.
@@ -53,7 +55,7 @@ func (g *Gatherer) Check(ctx context.Context, live client.Reader, q Inquiry) ([]
 func (g *Gatherer) Preflight(ctx context.Context, live client.Reader, q Inquiry) (*preflight.Facts, error) {
 	r := &reading{
 		live: live, gatherer: g, inquiry: q, relevant: map[string]bool{},
-		out: &preflight.Facts{Now: g.Clock.Now(), Mesh: q.Mesh, Kubernetes: g.Kubernetes, Move: g.move(q)},
+		out: &preflight.Facts{Now: g.Clock.Now(), Grants: q.Grants, Mesh: q.Mesh, Kubernetes: g.Kubernetes, Move: g.move(q)},
 	}
 	for _, section := range []func(context.Context) error{
 		r.charts, r.namespaces, r.extensions, r.crds, r.webhooks, r.injection, r.pods, r.annotated, r.unmovable, r.budgets, r.controlPlane, r.network, r.permissions,
@@ -84,6 +86,7 @@ func (g *Gatherer) move(q Inquiry) preflight.Move {
 	out.Line, _ = g.Catalogue.Line(q.To)
 	if m := q.Mesh; m != nil {
 		out.Namespace, out.Revision = m.Spec.Namespace, validate.RevisionName(m, q.To)
+		out.Restarts = out.Revision == m.Status.StableRevision && q.From.Equal(q.To)
 		out.InPlace = m.Spec.Upgrade.Type == v1alpha1.UpgradeInPlace
 		out.Restart = m.Spec.DataPlane.Restart.Type
 		out.AnySkew = m.Spec.Upgrade.VersionSkew == v1alpha1.VersionSkewAccept
@@ -98,7 +101,7 @@ func (g *Gatherer) move(q Inquiry) preflight.Move {
 // operatorLabel is on the pods of the operator, with this value.
 const operatorLabel, operatorName = "app.kubernetes.io/name", "meshwright"
 
-// charts renders the next control plane, for what it requests and whether it takes the values at all.
+// charts renders the next control plane, for what it requests, what it injects, and whether it takes the values at all.
 func (r *reading) charts(ctx context.Context) error {
 	q := r.inquiry
 	bundle, err := r.gatherer.Library.Get(ctx, q.To.String())
@@ -124,7 +127,12 @@ func (r *reading) charts(ctx context.Context) error {
 		r.out.Charts.Failure = err.Error()
 		return nil //nolint:nilerr // it is a finding
 	}
-	r.out.Capacity.Wants, r.out.Capacity.Limits, err = wants(objects)
+	if q.Mesh != nil { // else they are the charts' own values, which say nothing of the mesh that is there
+		if r.out.CNI, err = redirects(objects); err != nil {
+			return err
+		}
+	}
+	r.out.Capacity.Containers, err = containers(objects)
 	return err
 }
 
@@ -141,7 +149,12 @@ func (r *reading) namespaces(ctx context.Context) error {
 	err := pages(ctx, r, "namespaces", "", func() *metav1.PartialObjectMetadataList {
 		return metadata(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	},
-		func(list *metav1.PartialObjectMetadataList) { r.meta = append(r.meta, list.Items...) })
+		func(list *metav1.PartialObjectMetadataList) {
+			for i := range list.Items {
+				list.Items[i].ManagedFields = nil // they are kept to the end
+			}
+			r.meta = append(r.meta, list.Items...)
+		})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ package facts
 import (
 	"bytes"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -38,9 +40,9 @@ var (
 )
 
 // extensions are what changes what istiod writes for proxies. What the operator itself has applied, for every version of Istio, is left
-// out.
+// out. They are many, so that they are judged or trimmed page by page.
 func (r *reading) extensions(ctx context.Context) error {
-	read := func(resources string, kind schema.GroupVersionKind, into *[]preflight.Extension, named string) error {
+	read := func(resources string, kind schema.GroupVersionKind, keep func(preflight.Extension)) error {
 		return pages(ctx, r, resources, "", func() *unstructured.UnstructuredList { return untyped(kind) }, func(list *unstructured.UnstructuredList) {
 			for i := range list.Items {
 				item := &list.Items[i]
@@ -49,20 +51,24 @@ func (r *reading) extensions(ctx context.Context) error {
 				}
 				spec, _, _ := unstructured.NestedFieldNoCopy(item.Object, "spec")
 				written, _ := spec.(map[string]any)
-				*into = append(*into, preflight.Extension{
-					Kind: named, Namespace: item.GetNamespace(), Name: item.GetName(), Annotations: item.GetAnnotations(), Spec: written,
+				keep(preflight.Extension{
+					Kind: kind.Kind, Namespace: item.GetNamespace(), Name: item.GetName(), Annotations: item.GetAnnotations(), Spec: written,
 				})
 			}
 		})
 	}
-	if err := read("envoyfilters.networking.istio.io", envoyFilter, &r.out.EnvoyFilters, ""); err != nil {
+	err := read("envoyfilters.networking.istio.io", envoyFilter, func(e preflight.Extension) { r.out.EnvoyFilters = append(r.out.EnvoyFilters, preflight.Trim(e)) })
+	if err != nil {
 		return err
 	}
-	if err := read("wasmplugins.extensions.istio.io", wasmPlugin, &r.out.WasmPlugins, ""); err != nil {
+	err = read("wasmplugins.extensions.istio.io", wasmPlugin, func(e preflight.Extension) { r.out.WasmPlugins = append(r.out.WasmPlugins, preflight.Trim(e)) })
+	if err != nil {
 		return err
 	}
-	for resources, kind := range configuration {
-		if err := read(resources, kind, &r.out.Configuration, kind.Kind); err != nil {
+	judge := preflight.Configuration(r.inquiry.Mesh)
+	for _, resources := range slices.Sorted(maps.Keys(configuration)) {
+		err := read(resources, configuration[resources], func(e preflight.Extension) { r.out.Deprecated = append(r.out.Deprecated, judge(e)...) })
+		if err != nil {
 			return err
 		}
 	}
@@ -74,17 +80,36 @@ var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v
 // bundleAnnotation is on the CRDs of the Gateway API.
 const bundleAnnotation = "gateway.networking.k8s.io/bundle-version"
 
-// crds are those of Istio and of the Gateway API.
+// crds are those of Istio and of the Gateway API. A CRD is large, and a cluster has hundreds of them: they are listed by their metadata, and
+// the few that are judged are read one by one.
 func (r *reading) crds(ctx context.Context) error {
-	return pages(ctx, r, "customresourcedefinitions.apiextensions.k8s.io", "",
-		func() *unstructured.UnstructuredList { return untyped(crdKind) },
-		func(list *unstructured.UnstructuredList) {
-			for i := range list.Items {
-				if c := crdOf(&list.Items[i]); strings.HasSuffix(c.Group, "istio.io") || c.Group == "gateway.networking.k8s.io" {
-					r.out.CRDs = append(r.out.CRDs, c)
-				}
+	const resources = "customresourcedefinitions.apiextensions.k8s.io"
+	var names []string
+	err := pages(ctx, r, resources, "", func() *metav1.PartialObjectMetadataList { return metadata(crdKind) }, func(list *metav1.PartialObjectMetadataList) {
+		for i := range list.Items {
+			_, group, _ := strings.Cut(list.Items[i].Name, ".") // the API server sees to it that a CRD is called so
+			if strings.HasSuffix(group, "istio.io") || group == "gateway.networking.k8s.io" {
+				names = append(names, list.Items[i].Name)
 			}
-		})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		o := &unstructured.Unstructured{}
+		o.SetGroupVersionKind(crdKind)
+		switch err := r.live.Get(ctx, client.ObjectKey{Name: name}, o); {
+		case apierrors.IsNotFound(err):
+			continue
+		case apierrors.IsForbidden(err):
+			return r.unless(err, resources, "get", "") // and so are the others
+		case err != nil:
+			return err
+		}
+		r.out.CRDs = append(r.out.CRDs, crdOf(o))
+	}
+	return nil
 }
 
 // crdOf keeps of a CRD what is judged.
@@ -130,10 +155,12 @@ func (r *reading) webhooks(ctx context.Context) error {
 		},
 		func(list *admissionv1.MutatingWebhookConfigurationList) {
 			for _, c := range list.Items {
-				r.out.Mutating = append(r.out.Mutating, c)
+				c.ManagedFields = nil
 				for i := range c.Webhooks {
 					ask(c.Webhooks[i].ClientConfig)
+					c.Webhooks[i].ClientConfig.CABundle = nil // who answers matters, not how it is trusted
 				}
+				r.out.Mutating = append(r.out.Mutating, c)
 			}
 		})
 	if err != nil {
@@ -145,10 +172,12 @@ func (r *reading) webhooks(ctx context.Context) error {
 		},
 		func(list *admissionv1.ValidatingWebhookConfigurationList) {
 			for _, c := range list.Items {
-				r.out.Validating = append(r.out.Validating, c)
+				c.ManagedFields = nil
 				for i := range c.Webhooks {
 					ask(c.Webhooks[i].ClientConfig)
+					c.Webhooks[i].ClientConfig.CABundle = nil
 				}
+				r.out.Validating = append(r.out.Validating, c)
 			}
 		})
 	if err != nil {

@@ -6,6 +6,7 @@ package facts
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -15,6 +16,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -37,36 +40,56 @@ const (
 	injectorMap = "istio-sidecar-injector"
 )
 
-// injection is what revisions inject, as their ConfigMaps say.
+// injected are the values of an injector, as its ConfigMap has them.
 //
 // Source: Istio, manifests/charts/istio-control/istio-discovery/templates/istiod-injector-configmap.yaml, and GetIstioProxyImage in
 // pkg/config/analysis/analyzers/injection.
+type injected struct {
+	Global struct {
+		Hub   string `json:"hub"`
+		Tag   any    `json:"tag"`
+		Proxy struct {
+			Image string `json:"image"`
+		} `json:"proxy"`
+	} `json:"global"`
+	Pilot struct {
+		CNI struct {
+			Enabled bool `json:"enabled"`
+		} `json:"cni"`
+	} `json:"pilot"`
+}
+
+// redirects says whether a control plane that is rendered leaves it to a node agent to redirect traffic.
+func redirects(objects []*unstructured.Unstructured) (bool, error) {
+	for _, o := range objects {
+		if o.GetKind() != "ConfigMap" || !strings.HasPrefix(o.GetName(), injectorMap) {
+			continue
+		}
+		text, _, err := unstructured.NestedString(o.Object, "data", "values")
+		if err != nil {
+			return false, err
+		}
+		var values injected
+		if err := json.Unmarshal([]byte(text), &values); err != nil {
+			return false, fmt.Errorf("values of %s: %w", o.GetName(), err)
+		}
+		return values.Pilot.CNI.Enabled, nil
+	}
+	return false, nil
+}
+
+// injection is what revisions inject, as their ConfigMaps say.
 func (r *reading) injection(ctx context.Context) error {
 	r.out.Proxies = map[string]string{}
 	return pages(ctx, r, "configmaps", r.out.Move.Namespace, func() *corev1.ConfigMapList { return &corev1.ConfigMapList{} }, func(list *corev1.ConfigMapList) {
 		for i := range list.Items {
 			m := &list.Items[i]
-			if !strings.HasPrefix(m.Name, injectorMap) {
+			var values injected
+			if !strings.HasPrefix(m.Name, injectorMap) || json.Unmarshal([]byte(m.Data["values"]), &values) != nil {
 				continue
 			}
-			var values struct {
-				Global struct {
-					Hub   string `json:"hub"`
-					Tag   any    `json:"tag"`
-					Proxy struct {
-						Image string `json:"image"`
-					} `json:"proxy"`
-				} `json:"global"`
-				Pilot struct {
-					CNI struct {
-						Enabled bool `json:"enabled"`
-					} `json:"cni"`
-				} `json:"pilot"`
-			}
-			if json.Unmarshal([]byte(m.Data["values"]), &values) != nil {
-				continue
-			}
-			r.out.CNI = r.out.CNI || values.Pilot.CNI.Enabled
+			// Where Meshwright keeps no mesh, what is there is what would be kept.
+			r.out.CNI = r.out.CNI || r.inquiry.Mesh == nil && values.Pilot.CNI.Enabled
 			image := values.Global.Proxy.Image
 			if tag, isText := values.Global.Tag.(string); isText && !strings.Contains(image, "/") {
 				image = values.Global.Hub + "/" + image + ":" + tag
@@ -93,9 +116,6 @@ func (r *reading) pods(ctx context.Context) error {
 				continue
 			}
 			charge(free[p.Spec.NodeName], p)
-			if r.out.Move.Operator.Namespace == "" && p.Labels[operatorLabel] == operatorName && p.Labels[v1alpha1.LabelMesh] == "" {
-				r.out.Move.Operator = preflight.Peer{Namespace: p.Namespace, Labels: map[string]string{operatorLabel: operatorName}}
-			}
 			if kept, judged := r.podOf(p); judged {
 				r.out.Pods = append(r.out.Pods, kept)
 			}
@@ -171,7 +191,7 @@ func (r *reading) unmovable(ctx context.Context) error {
 	index := r.inquiry.Index
 	if index == nil {
 		var err error
-		if index, err = dataplane.LiveIndex(ctx, r.live); apierrors.IsForbidden(err) {
+		if index, err = dataplane.Read(ctx, r.live); apierrors.IsForbidden(err) {
 			return r.unless(err, "deployments, statefulsets and daemonsets.apps", "list", "")
 		} else if err != nil {
 			return err
@@ -226,4 +246,24 @@ func Installed(ctx context.Context, live client.Reader) (newest *semver.Version,
 		}
 	}
 	return newest, namespace, nil
+}
+
+// OperatorNamespace finds where the operator runs, by its Deployment or, where that may not be read, its pods; empty where it is not to be
+// found.
+func OperatorNamespace(ctx context.Context, live client.Reader) (string, error) {
+	for _, kind := range []schema.GroupVersionKind{appsv1.SchemeGroupVersion.WithKind("Deployment"), corev1.SchemeGroupVersion.WithKind("Pod")} {
+		list := metadata(kind)
+		switch err := live.List(ctx, list, client.MatchingLabels{operatorLabel: operatorName}); {
+		case apierrors.IsForbidden(err):
+			continue
+		case err != nil:
+			return "", err
+		}
+		for i := range list.Items {
+			if list.Items[i].Labels[v1alpha1.LabelMesh] == "" {
+				return list.Items[i].Namespace, nil
+			}
+		}
+	}
+	return "", nil
 }

@@ -23,43 +23,32 @@ import (
 	"github.com/meshwright/meshwright/operator/preflight"
 )
 
-// wants are the requests and limits of one pod of istiod. A container that has only a limit requests that.
-func wants(objects []*unstructured.Unstructured) (requests, limits corev1.ResourceList, err error) {
-	requests, limits = corev1.ResourceList{}, corev1.ResourceList{}
-	add := func(to corev1.ResourceList, name corev1.ResourceName, much resource.Quantity) {
-		sum := to[name]
-		sum.Add(much)
-		to[name] = sum
-	}
+// containers are what those of one pod of istiod request, and may use. One that has only a limit requests that.
+func containers(objects []*unstructured.Unstructured) (out []corev1.ResourceRequirements, err error) {
 	for _, o := range objects {
 		if o.GetKind() != "Deployment" {
 			continue
 		}
 		var istiod appsv1.Deployment
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &istiod); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for i := range istiod.Spec.Template.Spec.Containers {
-			c := &istiod.Spec.Template.Spec.Containers[i].Resources
-			for name, much := range c.Requests {
-				add(requests, name, much)
-			}
-			for name, much := range c.Limits {
-				add(limits, name, much)
-				if _, requested := c.Requests[name]; !requested {
-					add(requests, name, much)
-				}
-			}
+			c := istiod.Spec.Template.Spec.Containers[i].Resources
+			said := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: c.Limits}
+			maps.Copy(said.Requests, c.Limits)
+			maps.Copy(said.Requests, c.Requests)
+			out = append(out, said)
 		}
 	}
-	return requests, limits, nil
+	return out, nil
 }
 
 // nodes are what each node that takes pods without tolerations can allocate, by name. Pods are charged for later. Where nothing is
 // wanted, nothing is read.
 func (r *reading) nodes(ctx context.Context) (map[string]corev1.ResourceList, error) {
 	free := map[string]corev1.ResourceList{} // the same lists as in the facts
-	wanted := r.out.Capacity.Wants
+	wanted := r.out.Capacity.Wants()
 	if len(wanted) == 0 {
 		return free, nil
 	}

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -129,7 +130,7 @@ func everyKind(t *testing.T) []client.Object {
 		object(t, `{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {namespace: shop, name: headers}, spec: {priority: 1}}`),
 		object(t, `{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {namespace: shop, name: ours, labels: {meshwright.io/mesh: default}}}`),
 		object(t, `{apiVersion: extensions.istio.io/v1alpha1, kind: WasmPlugin, metadata: {namespace: shop, name: auth}, spec: {url: x}}`),
-		object(t, `{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {namespace: shop, name: all}, spec: {egress: []}}`),
+		object(t, `{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {namespace: shop, name: all}, spec: {outboundTrafficPolicy: {egressProxy: {host: x}}}}`),
 		object(t, `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -260,10 +261,13 @@ func TestPreflight(t *testing.T) {
 			From: q.From, To: q.To, Line: g.Catalogue["1.29"], Revision: "1-29-1", Namespace: "istio-system", Restart: v1alpha1.RestartRollout,
 			Operator: preflight.Peer{Namespace: "meshwright-system", Labels: map[string]string{"app.kubernetes.io/name": "meshwright"}},
 		},
-		Permissions:   []preflight.Permission{{Who: "the operator", Resource: "deployments", Namespace: "istio-system"}},
-		EnvoyFilters:  []preflight.Extension{{Namespace: "shop", Name: "headers", Spec: map[string]any{"priority": int64(1)}}},
-		WasmPlugins:   []preflight.Extension{{Namespace: "shop", Name: "auth", Spec: map[string]any{"url": "x"}}},
-		Configuration: []preflight.Extension{{Kind: "Sidecar", Namespace: "shop", Name: "all", Spec: map[string]any{"egress": []any{}}}},
+		Permissions:  []preflight.Permission{{Who: "the operator", Resource: "deployments", Namespace: "istio-system"}},
+		EnvoyFilters: []preflight.Extension{{Kind: "EnvoyFilter", Namespace: "shop", Name: "headers", Spec: map[string]any{"priority": int64(1)}}},
+		WasmPlugins:  []preflight.Extension{{Kind: "WasmPlugin", Namespace: "shop", Name: "auth", Spec: map[string]any{"url": "x"}}},
+		Deprecated: []preflight.Finding{{
+			Code: preflight.DeprecatedField, Severity: preflight.SeverityWarning, Object: preflight.Object{Kind: "Sidecar", Namespace: "shop", Name: "all"},
+			Why: "spec.outboundTrafficPolicy.egressProxy is ignored", Remedy: "remove it; route to an egress gateway",
+		}},
 		CRDs: []preflight.CRD{{
 			Name: "sidecars.networking.istio.io", Group: "networking.istio.io", Kind: "Sidecar", Version: "1.28.2",
 			Served: []string{"v1"}, Versions: []string{"v1", "v1old"}, Stored: []string{"v1"},
@@ -272,7 +276,6 @@ func TestPreflight(t *testing.T) {
 			{Namespace: "policy", Name: "engine"}: {Exists: true, Ready: true}, {Namespace: "policy", Name: "gone"}: {},
 		},
 		Proxies: map[string]string{"1-28-2": "docker.io/istio/proxyv2:1.28.2"},
-		CNI:     true,
 		Namespaces: []preflight.Namespace{
 			{Name: "istio-system", Labels: map[string]string{v1alpha1.LabelMesh: "default"}, Ours: true},
 			{Name: "other"},
@@ -292,9 +295,10 @@ func TestPreflight(t *testing.T) {
 		},
 		Budgets: []preflight.Budget{{Namespace: "shop", Name: "cart", DisruptionsAllowed: 1, ExpectedPods: 3}},
 		Capacity: preflight.Capacity{
-			Wants:  corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("2Gi")},
-			Limits: corev1.ResourceList{},
-			Nodes:  []preflight.Node{{Name: "a", Free: free("2350m", "108")}, {Name: "b", Free: free("3", "109")}},
+			Containers: []corev1.ResourceRequirements{{
+				Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("2Gi")},
+			}},
+			Nodes: []preflight.Node{{Name: "a", Free: free("2350m", "108")}, {Name: "b", Free: free("3", "109")}},
 		},
 	}
 	ignored := cmpopts.IgnoreFields(preflight.Facts{}, "TargetCRDs", "Mutating", "Validating", "Unmovable", "Quotas", "LimitRanges", "Autoscalers", "NetworkPolicies")
@@ -339,33 +343,37 @@ metadata:
 func TestSectionsThatCanNotBeRead(t *testing.T) {
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "x"}, "", errors.New("no"))
 	broken := errors.New("connection refused")
-	for _, tc := range []struct{ kind, resource, namespace string }{
-		{"Namespace", "namespaces", ""},
-		{"MeshGateway", "meshgateways.meshwright.io", ""},
-		{"EnvoyFilter", "envoyfilters.networking.istio.io", ""},
-		{"WasmPlugin", "wasmplugins.extensions.istio.io", ""},
-		{"VirtualService", "virtualservices.networking.istio.io", ""},
-		{"CustomResourceDefinition", "customresourcedefinitions.apiextensions.k8s.io", ""},
-		{"MutatingWebhookConfiguration", "mutatingwebhookconfigurations.admissionregistration.k8s.io", ""},
-		{"ValidatingWebhookConfiguration", "validatingwebhookconfigurations.admissionregistration.k8s.io", ""},
-		{"EndpointSlice", "endpointslices.discovery.k8s.io", "policy"},
-		{"ConfigMap", "configmaps", "istio-system"},
-		{"Node", "nodes", ""},
-		{"Pod", "pods", ""},
-		{"Deployment", "deployments.apps", ""},
-		{"StatefulSet", "deployments, statefulsets and daemonsets.apps", ""},
-		{"PodDisruptionBudget", "poddisruptionbudgets.policy", ""},
-		{"ResourceQuota", "resourcequotas", "istio-system"},
-		{"LimitRange", "limitranges", "istio-system"},
-		{"HorizontalPodAutoscaler", "horizontalpodautoscalers.autoscaling", "istio-system"},
-		{"NetworkPolicy", "networkpolicies.networking.k8s.io", ""},
-		{"SubjectAccessReview", "subjectaccessreviews.authorization.k8s.io", ""},
+	for _, tc := range []struct {
+		kind, resource, namespace string
+		// holds says that what depends on it could hold a rollout back.
+		holds bool
+	}{
+		{"Namespace", "namespaces", "", true},
+		{"MeshGateway", "meshgateways.meshwright.io", "", true},
+		{"EnvoyFilter", "envoyfilters.networking.istio.io", "", true},
+		{"WasmPlugin", "wasmplugins.extensions.istio.io", "", true},
+		{"VirtualService", "virtualservices.networking.istio.io", "", false},
+		{"CustomResourceDefinition", "customresourcedefinitions.apiextensions.k8s.io", "", true},
+		{"MutatingWebhookConfiguration", "mutatingwebhookconfigurations.admissionregistration.k8s.io", "", true},
+		{"ValidatingWebhookConfiguration", "validatingwebhookconfigurations.admissionregistration.k8s.io", "", true},
+		{"EndpointSlice", "endpointslices.discovery.k8s.io", "policy", true},
+		{"ConfigMap", "configmaps", "istio-system", false},
+		{"Node", "nodes", "", false},
+		{"Pod", "pods", "", true},
+		{"Deployment", "deployments.apps", "", true},
+		{"StatefulSet", "deployments, statefulsets and daemonsets.apps", "", false},
+		{"PodDisruptionBudget", "poddisruptionbudgets.policy", "", true},
+		{"ResourceQuota", "resourcequotas", "istio-system", true},
+		{"LimitRange", "limitranges", "istio-system", true},
+		{"HorizontalPodAutoscaler", "horizontalpodautoscalers.autoscaling", "istio-system", false},
+		{"NetworkPolicy", "networkpolicies.networking.k8s.io", "", false},
+		{"SubjectAccessReview", "subjectaccessreviews.authorization.k8s.io", "", false},
 	} {
 		t.Run(tc.kind, func(t *testing.T) {
 			ask := func(err error) ([]preflight.Finding, error) {
 				q := upgrade()
 				c := answering(t, everyKind(t), map[string]error{tc.kind: err})
-				q.Reviewer = c
+				q.Reviewer, q.Grants = c, true
 				return asking(t).Check(t.Context(), c, q)
 			}
 			all, err := ask(forbidden)
@@ -373,10 +381,10 @@ func TestSectionsThatCanNotBeRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			told := slices.ContainsFunc(all, func(f preflight.Finding) bool {
-				return f.Code == preflight.NotChecked && f.Object == preflight.Object{Kind: "Resource", Namespace: tc.namespace, Name: tc.resource}
+				return f.Code == preflight.NotChecked && f.Object == preflight.Object{Kind: "Resource", Namespace: tc.namespace, Name: tc.resource} && f.Holds() == tc.holds
 			})
 			if !told {
-				t.Errorf("nobody says that %s were not read: %v", tc.resource, all)
+				t.Errorf("nobody says that %s were not read, or not as grave as it is (%v): %v", tc.resource, tc.holds, all)
 			}
 			if _, err := ask(broken); !errors.Is(err, broken) {
 				t.Errorf("%v is not the error that there was", err)
@@ -391,6 +399,93 @@ func TestSectionsThatCanNotBeRead(t *testing.T) {
 			t.Errorf("%v, %v: none is an answer", got, err)
 		}
 	})
+}
+
+// Who redirects traffic is what the next control plane injects, not what the present one does; where Meshwright keeps no mesh, it is what
+// is there.
+func TestWhoRedirects(t *testing.T) {
+	for _, tc := range []struct {
+		reason string
+		values string
+		none   bool
+		want   bool
+	}{
+		{reason: "the agent of today is not that of the target"},
+		{reason: "the target's values turn it on", values: `{"pilot": {"cni": {"enabled": true}}}`, want: true},
+		{reason: "what is there", none: true, want: true},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			q := upgrade()
+			if tc.values != "" {
+				q.Mesh.Spec.ControlPlane.Values = &apiextensionsv1.JSON{Raw: []byte(tc.values)}
+			}
+			if tc.none {
+				q.Mesh, q.Namespace = nil, "istio-system"
+			}
+			got, err := asking(t).Preflight(t.Context(), answering(t, everyKind(t), nil), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.CNI != tc.want {
+				t.Errorf("an agent redirects: %v, want %v", got.CNI, tc.want)
+			}
+		})
+	}
+}
+
+// What only restarts pods leaves the revision as it is.
+func TestWhatOnlyRestarts(t *testing.T) {
+	for _, tc := range []struct {
+		reason string
+		change func(*Inquiry)
+		want   bool
+	}{
+		{"another version", func(*Inquiry) {}, false},
+		{"the same revision", func(q *Inquiry) { q.To = q.From }, true},
+		{"another revision of the same version", func(q *Inquiry) {
+			q.To, q.Mesh.Spec.Upgrade.Canary.RevisionFor = q.From, v1alpha1.RevisionForAnyChange
+		}, false},
+		{"another version where the old one stands", func(q *Inquiry) {
+			q.Mesh.Spec.Upgrade.Type, q.Mesh.Status.StableRevision = v1alpha1.UpgradeInPlace, "default"
+		}, false},
+		{"no mesh has no revision", func(q *Inquiry) { q.Mesh, q.To = nil, q.From }, false},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			q := upgrade()
+			tc.change(&q)
+			if got := asking(t).move(q).Restarts; got != tc.want {
+				t.Errorf("it only restarts: %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestOperatorNamespace(t *testing.T) {
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "x"}, "", errors.New("no"))
+	named := func(labels map[string]string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: "platform", Name: "meshwright", Labels: labels}
+	}
+	operator := map[string]string{operatorLabel: operatorName}
+	part := map[string]string{operatorLabel: operatorName, v1alpha1.LabelMesh: "default"}
+	for _, tc := range []struct {
+		reason  string
+		objects []client.Object
+		refuse  map[string]error
+		want    string
+	}{
+		{"nowhere", nil, nil, ""},
+		{"by its Deployment", []client.Object{&appsv1.Deployment{ObjectMeta: named(operator)}}, nil, "platform"},
+		{"by its pods", []client.Object{&corev1.Pod{ObjectMeta: named(operator)}}, map[string]error{"Deployment": forbidden}, "platform"},
+		{"what a mesh has is not it", []client.Object{&appsv1.Deployment{ObjectMeta: named(part)}}, nil, ""},
+		{"nobody may look", []client.Object{&corev1.Pod{ObjectMeta: named(operator)}}, map[string]error{"Deployment": forbidden, "Pod": forbidden}, ""},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			got, err := OperatorNamespace(t.Context(), answering(t, tc.objects, tc.refuse))
+			if err != nil || got != tc.want {
+				t.Errorf("%q, %v: want %q", got, err, tc.want)
+			}
+		})
+	}
 }
 
 // Acknowledged findings are marked, of the mesh that is asked about.

@@ -12,7 +12,7 @@ type rule struct {
 	judge func(*Facts) []Finding
 	// emits are the codes of its findings.
 	emits []Code
-	// restarts says that it is about restarts, which a move from a version to itself makes, too.
+	// restarts says that it is about restarts, which are all that there is of some moves.
 	restarts bool
 }
 
@@ -36,7 +36,7 @@ var rules = []rule{
 	{judge: unmovable, emits: []Code{Unmovable}, restarts: true},
 	{judge: podSecurity, emits: []Code{PodSecurity}, restarts: true},
 	{judge: room, emits: []Code{NoRoom}},
-	{judge: quotas, emits: []Code{Quota, Limits}},
+	{judge: bounds, emits: []Code{Quota, Limits}},
 	{judge: autoscalers, emits: []Code{AutoscalerAtLimit}},
 	{judge: network, emits: []Code{NetworkToIstiod, NetworkToGateway, NetworkToXDS}},
 	{judge: notChecked, emits: []Code{NotChecked}, restarts: true},
@@ -44,12 +44,11 @@ var rules = []rule{
 	{judge: certificates, emits: []Code{CertificateExpiry}},
 }
 
-// Check judges facts. Findings are in the order of [Sort]; none of them is acknowledged.
+// Check judges facts: of a move that only restarts pods, what is about restarts. Findings are in the order of [Sort]; none of them is acknowledged.
 func Check(f *Facts) []Finding {
-	refresh := f.Move.From.Equal(f.Move.To)
 	var out []Finding
 	for _, r := range rules {
-		if refresh && !r.restarts {
+		if f.Move.Restarts && !r.restarts {
 			continue
 		}
 		out = append(out, r.judge(f)...)

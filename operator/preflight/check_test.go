@@ -45,7 +45,7 @@ func cluster(changes ...func(*Facts)) *Facts {
 		Proxies: map[string]string{"1-28-3": proxy128},
 		Pods:    []Pod{cart()},
 		Capacity: Capacity{
-			Wants: resources("500m", "2Gi"), Nodes: []Node{{Name: "a", Free: resources("4", "8Gi")}},
+			Containers: []corev1.ResourceRequirements{{Requests: resources("500m", "2Gi")}}, Nodes: []Node{{Name: "a", Free: resources("4", "8Gi")}},
 		},
 	}
 	for _, change := range changes {
@@ -225,13 +225,24 @@ func TestEachCodeIsDocumented(t *testing.T) {
 	}
 }
 
-// A move from a version to itself restarts pods, and changes nothing else.
-func TestRefresh(t *testing.T) {
-	f := cluster(to("1.28.3"), restart(v1alpha1.RestartEvict), func(f *Facts) {
-		f.EnvoyFilters = []Extension{extension(lua)}
-		f.Budgets = []Budget{{Namespace: "shop", Name: "cart", ExpectedPods: 3}}
-	})
-	if diff := cmp.Diff([]string{"Error MW601 PodDisruptionBudget/shop/cart: it allows no eviction now"}, lines(Check(f))); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
+// A move that leaves the revision as it is restarts pods, and changes nothing else. One to a new revision of the same version is a move like
+// any other.
+func TestRestartsOnly(t *testing.T) {
+	restarts := []string{"Error MW601 PodDisruptionBudget/shop/cart: it allows no eviction now"}
+	for _, tc := range []struct {
+		reason   string
+		restarts bool
+		want     []string
+	}{
+		{"pods are restarted", true, restarts},
+		{"a new revision takes room", false, append(slices.Clone(restarts), "Warning MW701 Deployment/istio-system/istiod-1-29-1: istiod 1.28.3 requests cpu 500m, memory 2Gi, and "+
+			"none of 0 schedulable nodes without taints has room for it")},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			f := cluster(to("1.28.3"), restart(v1alpha1.RestartEvict), tight, func(f *Facts) { f.Move.Restarts, f.Capacity.Nodes = tc.restarts, nil })
+			if diff := cmp.Diff(tc.want, lines(Check(f))); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }

@@ -11,7 +11,7 @@ type Code string
 // Severity says what a finding means for a rollout.
 type Severity string
 
-// The severities, the gravest first. An error holds a rollout back unless spec.upgrade.acknowledged names its object.
+// The severities, the gravest first. An error holds a rollout back unless spec.upgrade.acknowledged names it.
 const (
 	SeverityError   Severity = "Error"
 	SeverityWarning Severity = "Warning"
@@ -141,16 +141,16 @@ var catalogue = []Info{
 	{PodSecurity, "PodSecurity", SeverityError, "A namespace refuses pods with the container that redirects their traffic.", nil},
 
 	{NoRoom, "NoRoom", SeverityWarning, "No node has room for one more istiod.", nil},
-	{Quota, "Quota", SeverityError, "A ResourceQuota leaves too little for one more istiod.", nil},
-	{Limits, "Limits", SeverityError, "A LimitRange does not allow what istiod requests.", nil},
+	{Quota, "Quota", SeverityError, "A ResourceQuota leaves too little for one more istiod, or wants it to say what it lacks.", nil},
+	{Limits, "Limits", SeverityError, "A LimitRange does not allow what istiod requests, or may use.", nil},
 	{AutoscalerAtLimit, "AutoscalerAtLimit", SeverityWarning, "The autoscaler of istiod is at its upper limit.", nil},
 
 	{NetworkToIstiod, "NetworkToIstiod", SeverityWarning, "NetworkPolicies keep the operator, proxies or the API server from istiod.", nil},
 	{NetworkToGateway, "NetworkToGateway", SeverityWarning, "NetworkPolicies keep the operator from what a gateway has counted.", nil},
 	{NetworkToXDS, "NetworkToXDS", SeverityWarning, "NetworkPolicies keep the proxies of a namespace from the new istiod.", nil},
 
-	{NotChecked, "NotChecked", SeverityWarning, "Something could not be read, and was not checked.", nil},
-	{MissingPermission, "MissingPermission", SeverityError, "Who installs Istio may not create what it needs.", []string{"IST0141"}},
+	{NotChecked, "NotChecked", SeverityError, "Something could not be read, and was not checked.", nil},
+	{MissingPermission, "MissingPermission", SeverityWarning, "Who installs Istio may not create what it needs.", []string{"IST0141"}},
 	{CertificateExpiry, "CertificateExpiry", SeverityError, "A certificate of the mesh's CA is about to expire.", nil},
 }
 

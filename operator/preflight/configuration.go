@@ -4,6 +4,7 @@
 package preflight
 
 import (
+	"slices"
 	"time"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -33,7 +34,7 @@ func (f *Facts) mesh() Object {
 	if f.Mesh == nil {
 		return Object{Kind: "Namespace", Name: f.Move.Namespace}
 	}
-	return Object{Kind: "MeshInstallation", Name: f.Mesh.Name}
+	return Object{Kind: meshKind, Name: f.Mesh.Name}
 }
 
 // versions judges the target against the cluster and against what is installed.
@@ -91,15 +92,44 @@ func certificates(f *Facts) (out []Finding) {
 	return out
 }
 
-// notChecked says what could not be read.
+// judgedBy are the codes for which something is read, by the right that it takes. What is not among them may be for any.
+var judgedBy = map[string][]Code{
+	"list virtualservices.networking.istio.io":           {DeprecatedField},
+	"list destinationrules.networking.istio.io":          {DeprecatedField},
+	"list gateways.networking.istio.io":                  {DeprecatedField},
+	"list sidecars.networking.istio.io":                  {DeprecatedField},
+	"list telemetries.telemetry.istio.io":                {DeprecatedField},
+	"list configmaps":                                    {ProxyImage},
+	"list services":                                      {DeprecatedAnnotation, AlphaAnnotation},
+	"list nodes":                                         {NoRoom},
+	"list horizontalpodautoscalers.autoscaling":          {AutoscalerAtLimit},
+	"list networkpolicies.networking.k8s.io":             {NetworkToIstiod, NetworkToGateway, NetworkToXDS},
+	"create subjectaccessreviews.authorization.k8s.io":   {MissingPermission},
+	"list deployments, statefulsets and daemonsets.apps": {Unmovable},
+}
+
+// hides says whether what could not be read could have been an error.
+func (u Unread) hides() bool {
+	codes, known := judgedBy[u.Verb+" "+u.Resource]
+	return !known || slices.ContainsFunc(codes, func(c Code) bool {
+		info, _ := InfoOf(c)
+		return info.Severity == SeverityError
+	})
+}
+
+// notChecked says what could not be read. Where a rollout is granted on it, that is no pass; who only looks is told.
 func notChecked(f *Facts) (out []Finding) {
 	for _, u := range f.Unread {
 		where, role := "of the whole cluster", "a ClusterRole"
 		if u.Namespace != "" {
 			where, role = "in namespace "+u.Namespace, "a Role"
 		}
-		out = append(out, found(NotChecked, Object{Kind: "Resource", Namespace: u.Namespace, Name: u.Resource},
-			"not checked: the right to "+u.Verb+" "+u.Resource+" "+where+" is missing", "grant it by "+role+", or ask somebody who has it"))
+		v := found(NotChecked, Object{Kind: "Resource", Namespace: u.Namespace, Name: u.Resource},
+			"not checked: the right to "+u.Verb+" "+u.Resource+" "+where+" is missing", "grant it by "+role+", or ask somebody who has it")
+		if !f.Grants || !u.hides() {
+			v = v.as(SeverityWarning)
+		}
+		out = append(out, v)
 	}
 	return out
 }

@@ -42,20 +42,23 @@ func removedAPIs(f *Facts) (out []Finding) {
 	return out
 }
 
-// configuration are the kinds of objects that are looked through for deprecated fields, by Istio's own definition of them.
-var configuration = map[string]proto.Message{
+// kinds are those of objects that are looked through for deprecated fields, by Istio's own definition of them.
+var kinds = map[string]proto.Message{
 	"VirtualService":  &networkingv1alpha3.VirtualService{},
 	"DestinationRule": &networkingv1alpha3.DestinationRule{},
 	"Gateway":         &networkingv1alpha3.Gateway{},
 	"Sidecar":         &networkingv1alpha3.Sidecar{},
 }
 
-// deprecatedFields judges configuration of the mesh.
-func deprecatedFields(f *Facts) (out []Finding) {
-	lightstep := lightstepProviders(f.Mesh)
-	for _, e := range f.Configuration {
+// deprecatedFields are those that were found while the objects were read.
+func deprecatedFields(f *Facts) []Finding { return f.Deprecated }
+
+// Configuration judges an object of a mesh's configuration, for [Facts.Deprecated]. The mesh is nil where Meshwright keeps none.
+func Configuration(m *v1alpha1.MeshInstallation) func(Extension) []Finding {
+	lightstep := lightstepProviders(m)
+	return func(e Extension) (out []Finding) {
 		object := Object{e.Kind, e.Namespace, e.Name}
-		if message, known := configuration[e.Kind]; known {
+		if message, known := kinds[e.Kind]; known {
 			for _, path := range deprecatedIn("spec", e.Spec, message.ProtoReflect().Descriptor()) {
 				out = append(out, found(DeprecatedField, object, path+" is deprecated", "use what Istio's reference names instead"))
 			}
@@ -64,16 +67,17 @@ func deprecatedFields(f *Facts) (out []Finding) {
 		if _, set, _ := unstructured.NestedFieldNoCopy(e.Spec, "outboundTrafficPolicy", "egressProxy"); e.Kind == "Sidecar" && set {
 			out = append(out, found(DeprecatedField, object, "spec.outboundTrafficPolicy.egressProxy is ignored", "remove it; route to an egress gateway"))
 		}
-		if e.Kind == "Telemetry" {
-			for _, name := range providersOf(e.Spec) {
-				if slices.Contains(lightstep, name) {
-					out = append(out, found(DeprecatedField, object, "its provider "+name+" is of the type lightstep, which is deprecated",
-						"use a provider of the type opentelemetry"))
-				}
+		if e.Kind != "Telemetry" {
+			return out
+		}
+		for _, name := range providersOf(e.Spec) {
+			if slices.Contains(lightstep, name) {
+				out = append(out, found(DeprecatedField, object, "its provider "+name+" is of the type lightstep, which is deprecated",
+					"use a provider of the type opentelemetry"))
 			}
 		}
+		return out
 	}
-	return out
 }
 
 func providersOf(telemetry map[string]any) (out []string) {

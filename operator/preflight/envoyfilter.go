@@ -147,7 +147,7 @@ func filterTypes(value any, into map[string]bool) {
 				continue
 			}
 			name := url[strings.LastIndex(url, "/")+1:]
-			if key != "@type" && key != "type_url" && key != "typeUrl" {
+			if !isTypeKey(key) {
 				continue
 			}
 			if strings.HasPrefix(name, "envoy.extensions.filters.") || strings.HasPrefix(name, "envoy.config.filter.") {
@@ -160,6 +160,8 @@ func filterTypes(value any, into map[string]bool) {
 		}
 	}
 }
+
+func isTypeKey(key string) bool { return key == "@type" || key == "type_url" || key == "typeUrl" }
 
 // patchName is what a patch is about: the name of its value, else that of the filter it is placed at.
 func patchName(patch map[string]any) string {

@@ -30,9 +30,17 @@ configPatches:
   patch: {operation: MERGE, value: {name: x}}`, proxyVersion))
 }
 
-func filters(all ...Extension) func(*Facts) { return func(f *Facts) { f.EnvoyFilters = all } }
+// filters and plugins are as they are kept: what is trimmed must not be missed.
+func filters(all ...Extension) func(*Facts) { return func(f *Facts) { f.EnvoyFilters = trimmed(all) } }
 
-func plugins(all ...Extension) func(*Facts) { return func(f *Facts) { f.WasmPlugins = all } }
+func plugins(all ...Extension) func(*Facts) { return func(f *Facts) { f.WasmPlugins = trimmed(all) } }
+
+func trimmed(all []Extension) (out []Extension) {
+	for _, e := range all {
+		out = append(out, Trim(e))
+	}
+	return out
+}
 
 const lua = `
 priority: 1

@@ -25,14 +25,18 @@ type Facts struct {
 	Mesh *v1alpha1.MeshInstallation
 	// Kubernetes is the version of the cluster.
 	Kubernetes *semver.Version
+	// Grants says that a rollout is granted on what is found: then what could not be read holds it back, where it could.
+	Grants bool
 	// Unread are the sections that could not be read.
 	Unread []Unread
 	// Permissions that are missing, by the name of who lacks them.
 	Permissions []Permission
 
-	// EnvoyFilters, WasmPlugins and Configuration (of other kinds) of the cluster.
-	EnvoyFilters, WasmPlugins, Configuration []Extension
-	CRDs                                     []CRD
+	// EnvoyFilters and WasmPlugins of the cluster, of which only what is judged is needed: see [Trim].
+	EnvoyFilters, WasmPlugins []Extension
+	// Deprecated is what [Configuration] has found of the other kinds: these are many, and none of them is kept.
+	Deprecated []Finding
+	CRDs       []CRD
 	// TargetCRDs are those of the target's chart.
 	TargetCRDs []CRD
 	Charts     Charts
@@ -50,7 +54,7 @@ type Facts struct {
 	Annotated []Annotated
 	Unmovable []v1alpha1.UnmovableWorkload
 	Budgets   []Budget
-	// CNI says that a node agent redirects traffic, and not a container of the pod.
+	// CNI says that with the new version a node agent redirects traffic, and not a container of the pod.
 	CNI bool
 
 	Capacity    Capacity
@@ -64,8 +68,9 @@ type Facts struct {
 
 // Move is what the mesh would do.
 type Move struct {
-	// From and To are versions of Istio; they are equal when pods are restarted only.
+	// From and To are versions of Istio. Restarts says that the revision stays, too: pods are restarted, and nothing else.
 	From, To *semver.Version
+	Restarts bool
 	// Line of To; without a name where nothing is known of it.
 	Line version.Line
 	// Revision is what the new control plane is called. Namespace is where control planes are.
@@ -98,7 +103,6 @@ type Permission struct{ Who, Resource, Namespace string }
 
 // Extension is an object of Istio.
 type Extension struct {
-	// Kind is empty for EnvoyFilters and WasmPlugins.
 	Kind            string
 	Namespace, Name string
 	Annotations     map[string]string
@@ -166,10 +170,10 @@ type Budget struct {
 	DisruptionsAllowed, ExpectedPods int32
 }
 
-// Capacity is what one pod of the next istiod wants, and what there is. Without wants nothing is judged.
+// Capacity is what one pod of the next istiod wants, and what there is. Without containers nothing is judged.
 type Capacity struct {
-	// Wants is what the pod requests; Limits is what it may use.
-	Wants, Limits corev1.ResourceList
+	// Containers of the pod: what they request, and may use. One that has a limit only requests that.
+	Containers []corev1.ResourceRequirements
 	// Unknown says that the nodes could not be read.
 	Unknown bool
 	// Nodes are those on which a pod without tolerations may be scheduled.

@@ -18,7 +18,7 @@ type Object struct {
 	Name      string `json:"name"`
 }
 
-// String is how the object is named, and acknowledged: EnvoyFilter/shop/headers, Namespace/shop.
+// String is how the object is named: EnvoyFilter/shop/headers, Namespace/shop.
 func (o Object) String() string {
 	if o.Namespace == "" {
 		return o.Kind + "/" + o.Name
@@ -35,12 +35,27 @@ type Finding struct {
 	Why string `json:"why"`
 	// Remedy says what to do about it.
 	Remedy string `json:"remedy"`
-	// Acknowledged says that it would hold the rollout back, and that spec.upgrade.acknowledged names its object.
+	// Acknowledged says that it would hold the rollout back, and that spec.upgrade.acknowledged names it.
 	Acknowledged bool `json:"acknowledged,omitempty"`
 }
 
 // Runbook is the page about the finding.
 func (f Finding) Runbook() string { return v1alpha1.Runbook(string(f.Code)) }
+
+// Name is how a plan has the finding, and how it is acknowledged: by its object, with all that is found of that. The mesh is one object
+// of which all sorts of things are found, also later: there it is each thing by its code.
+func (f Finding) Name() string {
+	if f.Object.Kind == meshKind {
+		return f.coded()
+	}
+	return f.Object.String()
+}
+
+// coded names this finding alone: MW103/EnvoyFilter/shop/headers.
+func (f Finding) coded() string { return string(f.Code) + "/" + f.Object.String() }
+
+// meshKind is the kind of the object that stands for the mesh.
+const meshKind = "MeshInstallation"
 
 // Holds says whether the finding holds a rollout back.
 func (f Finding) Holds() bool { return f.Severity == SeverityError && !f.Acknowledged }
@@ -57,10 +72,11 @@ func (f Finding) as(s Severity) Finding {
 	return f
 }
 
-// Acknowledge marks the errors whose objects are among names.
+// Acknowledge marks the errors that are among names, by code and object or by the object alone, as [Finding.Name] has them.
 func Acknowledge(all []Finding, names []string) {
 	for i := range all {
-		all[i].Acknowledged = all[i].Severity == SeverityError && slices.Contains(names, all[i].Object.String())
+		f := &all[i]
+		f.Acknowledged = f.Severity == SeverityError && (slices.Contains(names, f.Name()) || slices.Contains(names, f.coded()))
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 func configured(kind, spec string) func(*Facts) {
 	return func(f *Facts) {
-		f.Configuration = append(f.Configuration, Extension{Kind: kind, Namespace: "shop", Name: "cart", Spec: from[map[string]any](spec)})
+		f.Deprecated = append(f.Deprecated, Configuration(f.Mesh)(Extension{Kind: kind, Namespace: "shop", Name: "cart", Spec: from[map[string]any](spec)})...)
 	}
 }
 
@@ -180,10 +180,23 @@ var aroundCases = []testCase{
 		},
 	},
 	{
+		reason: "where a rollout is granted, what could not be read holds it back if it could have been an error",
+		change: func(f *Facts) {
+			f.Grants = true
+			f.Unread = []Unread{{Resource: "poddisruptionbudgets.policy", Verb: "list"}, {Resource: "nodes", Verb: "list"}, {Resource: "services", Verb: "get", Namespace: "policy"}, {Resource: "services", Verb: "list"}}
+		},
+		want: []string{
+			"Error MW901 Resource/poddisruptionbudgets.policy: not checked: the right to list poddisruptionbudgets.policy of the whole cluster is missing",
+			"Error MW901 Resource/policy/services: not checked: the right to get services in namespace policy is missing",
+			"Warning MW901 Resource/nodes: not checked: the right to list nodes of the whole cluster is missing",
+			"Warning MW901 Resource/services: not checked: the right to list services of the whole cluster is missing",
+		},
+	},
+	{
 		reason: "what the operator may not do", change: func(f *Facts) {
 			f.Permissions = []Permission{{Who: "the operator", Resource: "deployments", Namespace: "istio-system"}}
 		},
-		want: []string{"Error MW902 Resource/istio-system/deployments: the operator may not create deployments in namespace istio-system"},
+		want: []string{"Warning MW902 Resource/istio-system/deployments: the operator may not create deployments in namespace istio-system"},
 	},
 	{
 		reason: "what Meshwright renews in time ends soon by design",

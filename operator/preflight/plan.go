@@ -19,14 +19,14 @@ const (
 	maxMessage  = 1024
 )
 
-// Planned writes findings as a plan has them: one for each object, which bears the gravest code and all that was found, ordered by
+// Planned writes findings as a plan has them: one for each name, which bears the gravest code and all that was found, ordered by
 // name and 100 at most. When there are more, the last one of the name More counts the rest, which are the less grave. Blocking are
 // those among them that hold the rollout back, also those of which a plan has no room.
 func Planned(all []Finding) (findings, blocking []v1alpha1.Finding) {
 	about := map[string][]Finding{}
 	var names []string
 	for _, f := range all {
-		name := f.Object.String()
+		name := f.Name()
 		if about[name] == nil {
 			names = append(names, name)
 		}
@@ -36,6 +36,7 @@ func Planned(all []Finding) (findings, blocking []v1alpha1.Finding) {
 	var held []string
 	for _, name := range names {
 		Sort(about[name])
+		slices.SortStableFunc(about[name], func(a, b Finding) int { return cmp.Compare(weight(a), weight(b)) })
 		if about[name][0].Holds() {
 			held = append(held, name)
 		}
@@ -43,7 +44,7 @@ func Planned(all []Finding) (findings, blocking []v1alpha1.Finding) {
 	return bounded(names, about), bounded(held, about)
 }
 
-// bounded writes what was found about objects, which are ordered by name; about the gravest when they are too many.
+// bounded writes what was found, which is ordered by name; the gravest when it is too much.
 func bounded(names []string, about map[string][]Finding) (out []v1alpha1.Finding) {
 	kept := names
 	if len(names) > maxFindings {
@@ -69,7 +70,7 @@ func weight(f Finding) int {
 	return f.Severity.rank()
 }
 
-// merged is all that was found about one object, the gravest first.
+// merged is all that was found under one name, the gravest first.
 func merged(name string, all []Finding) v1alpha1.Finding {
 	gravest := all[0]
 	var reasons, remedies []string
@@ -77,18 +78,17 @@ func merged(name string, all []Finding) v1alpha1.Finding {
 		if !slices.Contains(reasons, f.Why) {
 			reasons = append(reasons, f.Why)
 		}
-		if f.Remedy != "" && !slices.Contains(remedies, f.Remedy) {
+		if !slices.Contains(remedies, f.Remedy) {
 			remedies = append(remedies, f.Remedy)
 		}
 	}
+	hint := ""
 	if gravest.Severity == SeverityError {
-		remedies = append(remedies, "or add "+name+" to spec.upgrade.acknowledged")
+		hint = "; or add " + name + " to spec.upgrade.acknowledged"
 	}
-	remedy := ""
-	if len(remedies) > 0 {
-		remedy = ": " + clip(strings.Join(remedies, "; "), maxMessage/2)
-	}
-	// However much was found, the remedy stays readable.
+	const least = 100
+	remedy := ": " + clip(strings.Join(remedies, "; "), max(maxMessage/2-len(hint), least)) + hint
+	// However much was found, the remedies stay readable, and how to acknowledge it stays whole.
 	return v1alpha1.Finding{
 		Name: name, Code: string(gravest.Code), Severity: string(gravest.Severity), Acknowledged: gravest.Acknowledged,
 		Message: clip(strings.Join(reasons, "; "), maxMessage-len(remedy)) + remedy,

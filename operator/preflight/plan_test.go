@@ -56,6 +56,34 @@ configPatches:
 				Message: "its module was built against the ABI of a proxy, and Envoy is another one in 1.29.1: test it with Istio 1.29.1",
 			}},
 		},
+		{
+			reason: "what is acknowledged by its code leaves the rest of the object, and the gravest of that stands first",
+			change: filters(extension(`{priority: 1, configPatches: [{applyTo: BOOTSTRAP, match: {proxy: {proxyVersion: "^1.2[89]"}}, patch: {operation: MERGE, value: {x: y}}}, ` +
+				`{applyTo: HTTP_ROUTE, match: {proxy: {proxyVersion: "^1.28"}}, patch: {operation: MERGE}}]}`)),
+			acknowledged: []string{"MW101/" + filter},
+			want: []v1alpha1.Finding{{
+				Name: filter, Code: "MW103", Severity: "Error",
+				Message: `configPatches[0] reaches into Envoy: MERGE BOOTSTRAP; configPatches[1] is for proxyVersion "^1.28" and would stop applying: 1.28.3 matches, 1.29.1 ` +
+					`does not: test it with Istio 1.29.1; mend its proxyVersion; test it with Istio 1.29.1; or add EnvoyFilter/shop/headers to spec.upgrade.acknowledged`,
+			}},
+			blocks: []string{filter},
+		},
+		{
+			reason: "of the mesh everything is acknowledged by its own code, and by nothing else",
+			change: changes(to("1.27.1"), func(f *Facts) { f.Charts.Failure, f.Pods = "no such profile", nil }), acknowledged: []string{"MeshInstallation/default", "MW303/MeshInstallation/default"},
+			want: []v1alpha1.Finding{
+				{
+					Name: "MW303/MeshInstallation/default", Code: "MW303", Severity: "Error", Acknowledged: true,
+					Message: "no such profile: mend spec.controlPlane.values for Istio 1.27.1; or add MW303/MeshInstallation/default to spec.upgrade.acknowledged",
+				},
+				{
+					Name: "MW502/MeshInstallation/default", Code: "MW502", Severity: "Error",
+					Message: "from Istio 1.28.3 to 1.27.1: a mesh does not move down, except by the rollback of a rollout: choose a version that is not lower: or set " +
+						"spec.upgrade.versionSkew to Accept; or add MW502/MeshInstallation/default to spec.upgrade.acknowledged",
+				},
+			},
+			blocks: []string{"MW502/MeshInstallation/default"},
+		},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
 			all := Check(cluster(tc.change))
@@ -105,6 +133,23 @@ func TestPlannedIsBounded(t *testing.T) {
 	message := blocking[0].Message
 	if len(message) > maxMessage || !strings.HasSuffix(message, "to spec.upgrade.acknowledged") || !strings.Contains(message, "...: test it") {
 		t.Errorf("a message of %d bytes, with the remedy at its end: %s", len(message), message)
+	}
+}
+
+// However long the names and the remedies are, how to acknowledge it stays whole.
+func TestPlannedTellsHowToAcknowledge(t *testing.T) {
+	long := strings.Repeat("n", 253)
+	var all []Finding
+	for i := range 20 {
+		all = append(all, Finding{
+			Code: WebhookUnavailable, Severity: SeverityError, Object: Object{"ValidatingWebhookConfiguration", "", long},
+			Why: strings.Repeat("w", 90) + string(rune('a'+i)), Remedy: strings.Repeat("r", 90) + string(rune('a'+i)),
+		})
+	}
+	findings, _ := Planned(all)
+	message := findings[0].Message
+	if hint := "; or add ValidatingWebhookConfiguration/" + long + " to spec.upgrade.acknowledged"; len(message) > maxMessage || !strings.HasSuffix(message, "..."+hint) {
+		t.Errorf("a message of %d bytes that does not end with the hint: %s", len(message), message)
 	}
 }
 

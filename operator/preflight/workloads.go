@@ -61,7 +61,7 @@ const enforced = "pod-security.kubernetes.io/enforce"
 
 // podSecurity judges namespaces whose new pods would be refused.
 func podSecurity(f *Facts) (out []Finding) {
-	if f.CNI {
+	if f.CNI || f.Charts.Failure != "" { // what can't be rendered says nothing of it, and is told as such
 		return nil
 	}
 	for _, n := range f.Namespaces {

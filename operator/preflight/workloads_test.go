@@ -87,12 +87,62 @@ status: {hard: {requests.memory: 3Gi, pods: "9", cpu: "1", count/pods: "5"}, use
 	{
 		reason: "a quota of limits",
 		change: func(f *Facts) {
-			f.Capacity.Limits = resources("2", "4Gi")
+			f.Capacity.Containers[0].Limits = resources("2", "4Gi")
 			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`
 metadata: {namespace: istio-system, name: team}
 status: {hard: {limits.cpu: "1"}}`)}
 		},
 		want: []string{"Error MW702 ResourceQuota/istio-system/team: one pod of istiod 1.29.1 more is too much for it: limits.cpu: 2 is wanted, 1 is left"},
+	},
+	{
+		reason: "a quota of what istiod does not say",
+		change: func(f *Facts) {
+			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`
+metadata: {namespace: istio-system, name: team}
+status: {hard: {limits.cpu: "100", limits.memory: 100Gi, requests.cpu: "100", memory: 100Gi}}`)}
+		},
+		want: []string{"Error MW702 ResourceQuota/istio-system/team: it bounds limits.cpu, limits.memory, and so refuses pods of istiod 1.29.1, of which a container does " +
+			"not say its own"},
+	},
+	{
+		reason: "one of several containers says no request",
+		change: func(f *Facts) {
+			f.Capacity.Containers = append(f.Capacity.Containers, corev1.ResourceRequirements{Limits: resources("1", "1Gi")})
+			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`
+metadata: {namespace: istio-system, name: team}
+status: {hard: {requests.memory: 100Gi}}`)}
+		},
+		want: []string{"Error MW702 ResourceQuota/istio-system/team: it bounds requests.memory..."},
+	},
+	{
+		reason: "a range fills in what istiod does not say, and that counts",
+		change: func(f *Facts) {
+			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`
+metadata: {namespace: istio-system, name: team}
+status: {hard: {limits.cpu: "1", limits.memory: 100Gi}}`)}
+			f.LimitRanges = []corev1.LimitRange{from[corev1.LimitRange](`{spec: {limits: [{type: Container, default: {cpu: "2", memory: 4Gi}}]}}`)}
+		},
+		want: []string{"Error MW702 ResourceQuota/istio-system/team: one pod of istiod 1.29.1 more is too much for it: limits.cpu: 2 is wanted, 1 is left"},
+	},
+	{
+		reason: "a default that is less than the request",
+		change: func(f *Facts) {
+			f.LimitRanges = []corev1.LimitRange{from[corev1.LimitRange](`
+metadata: {namespace: istio-system, name: small}
+spec: {limits: [{type: Container, default: {memory: 512Mi}, defaultRequest: {memory: 256Mi}}]}`)}
+		},
+		want: []string{"Error MW703 LimitRange/istio-system/small: pods of istiod 1.29.1 would be refused: memory: 2Gi is requested, 512Mi is the limit by default"},
+	},
+	{
+		reason: "limits that are too high, or too low, or missing",
+		change: func(f *Facts) {
+			f.Capacity.Containers[0].Limits = resources("4", "2Gi")
+			f.LimitRanges = []corev1.LimitRange{from[corev1.LimitRange](`
+metadata: {namespace: istio-system, name: small}
+spec: {limits: [{type: Pod, max: {cpu: "2", memory: 8Gi, ephemeral-storage: 1Gi}, min: {ephemeral-storage: 1Mi}}]}`)}
+		},
+		want: []string{"Error MW703 LimitRange/istio-system/small: pods of istiod 1.29.1 would be refused: ephemeral-storage: none is requested, 1Mi is the least; cpu: the " +
+			"limit is 4, 2 is the most; ephemeral-storage: there is no limit, 1Gi is the most"},
 	},
 	{
 		reason: "a quota for pods of a kind",
