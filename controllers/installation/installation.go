@@ -62,6 +62,7 @@ type Reconciler struct {
 
 	rendered singletons
 	counted  countTimes
+	verdicts verdicts
 }
 
 // SetupWithManager registers the controller.

@@ -80,6 +80,7 @@ func (r *Reconciler) delete(ctx context.Context, s *scope, known validate.Facts)
 	}
 	r.rendered.forget(s.mesh.Name)
 	r.counted.forget(s.mesh.Name)
+	r.verdicts.forget(s.mesh.Name)
 	metrics.Forget(s.mesh.Name)
 	before := s.mesh.DeepCopy()
 	controllerutil.RemoveFinalizer(s.mesh, v1alpha1.Finalizer)

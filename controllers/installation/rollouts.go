@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -125,9 +124,6 @@ func behind(reason, message string) *conditions.Verdict {
 	return &conditions.Verdict{Ready: metav1.ConditionFalse, Reason: reason, Message: message}
 }
 
-// preflightAgain is how soon what holds a rollout back is looked at again.
-const preflightAgain = time.Minute
-
 // plan creates a MeshRollout, unless the same target failed before or something has to be mended first.
 func (r *Reconciler) plan(
 	ctx context.Context, s *scope, known validate.Facts, request render.Request, to v1alpha1.RolloutRevision,
@@ -138,15 +134,19 @@ func (r *Reconciler) plan(
 	if known.Installed == nil {
 		return outcome{}, fmt.Errorf("the version of revision %s is not known", s.revision.Name)
 	}
-	findings, blocking, err := r.preflight(ctx, s, known.Installed, request)
+	found, err := r.preflight(ctx, s, known.Installed, request)
 	if err != nil {
 		return refusedBy(err), ignoreChart(err)
 	}
-	if len(blocking) > 0 {
-		why := fmt.Sprintf("%d findings hold the rollout to %s back: %s: %s", len(blocking), to.Version, blocking[0].Name, blocking[0].Message)
-		return outcome{behind: behind(v1alpha1.ReasonPreflight, why), again: preflightAgain}, nil
+	if first := found.blocking; len(first) > 0 {
+		why := fmt.Sprintf("%d findings hold the rollout to %s back: %s: %s", len(first), to.Version, first[0].Name, first[0].Message)
+		return outcome{behind: behind(v1alpha1.ReasonPreflight, why), again: found.again(r.Clock.Now())}, nil
 	}
-	return outcome{}, r.begin(ctx, s, sideOf(s.revision), to, findings)
+	if err := r.begin(ctx, s, sideOf(s.revision), to, found.findings); err != nil {
+		return outcome{}, err
+	}
+	r.verdicts.forget(s.mesh.Name)
+	return outcome{}, nil
 }
 
 // begin creates a MeshRollout and grants it. Its name follows from those that there are, so that a repeated create is the same one.
