@@ -219,7 +219,7 @@ func (o *preflightOptions) maybeMesh(ctx context.Context, c client.Client, name 
 	}
 	var all v1alpha1.MeshInstallationList
 	err := c.List(ctx, &all)
-	if apimeta.IsNoMatchError(err) || err == nil && len(all.Items) == 0 {
+	if apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err) || err == nil && len(all.Items) == 0 {
 		return nil, nil
 	}
 	return o.Mesh(ctx, c, name)
