@@ -296,14 +296,45 @@ func parse(t *testing.T, raw []byte) []*unstructured.Unstructured {
 	}
 }
 
-// TestCommittedPackagesAreFresh says that the chart and OLM's folders hold what make generate writes, and nothing that it wrote once.
+// TestVersionIsALabel says that the Deployment and its pods carry the version, for kubectl mesh version and for people, and that no selector does:
+// that of a Deployment can't change.
+func TestVersionIsALabel(t *testing.T) {
+	const label = "app.kubernetes.io/version"
+	objects := map[string][]*unstructured.Unstructured{"config/default": build(t, "default")}
+	wants := map[string]string{"config/default": packaging.Version(), "the plain file": "9.8.7", "the chart": "9.8.7", "OLM": "9.8.7"}
+	dir := t.TempDir()
+	if err := packaging.Write(t.Context(), dir, packaging.Options{Root: "..", Version: "9.8.7", Image: packaging.DevelopmentImage}); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "meshwright.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects["the plain file"] = parse(t, raw)
+	objects["the chart"] = renderChart(t, loadChart(t, filepath.Join(dir, "meshwright-9.8.7.tgz")), policy.Namespace, nil)
+	if objects["OLM"], err = packaging.AsOLM(filepath.Join(dir, "olm", "bundle"), policy.Namespace); err != nil {
+		t.Fatal(err)
+	}
+	for way, want := range wants {
+		deployment := find(t, objects[way], "Deployment", "meshwright").Object
+		got := map[string]any{}
+		for _, path := range []string{"metadata.labels", "spec.template.metadata.labels", "spec.selector.matchLabels"} {
+			got[path] = field[map[string]any](t, at(t, deployment, path), "")[label]
+		}
+		if diff := cmp.Diff(map[string]any{"metadata.labels": want, "spec.template.metadata.labels": want, "spec.selector.matchLabels": nil}, got); diff != "" {
+			t.Errorf("%s: %s (-want +got):\n%s", way, label, diff)
+		}
+	}
+}
+
+// TestCommittedPackagesAreFresh says that the chart, OLM's folders and the version's patch are what make generate writes, and nothing that it wrote once.
 func TestCommittedPackagesAreFresh(t *testing.T) {
 	want, err := packaging.Generate("..", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := map[string][]byte{}
-	for _, dir := range []string{filepath.Join("config", "chart"), filepath.Join("bundles", "olm")} {
+	for _, dir := range []string{filepath.Join("config", "chart"), filepath.Join("config", "manager"), filepath.Join("bundles", "olm")} {
 		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
 				return err

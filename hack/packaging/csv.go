@@ -321,7 +321,7 @@ func (p *pack) install(out *csv) error {
 		return fmt.Errorf("config/default has %d Deployments, want one", len(deployments))
 	}
 	deployment := deployments[0].DeepCopy()
-	if err := setImage(deployment, p.Image); err != nil {
+	if err := p.stamp(deployment); err != nil {
 		return err
 	}
 	containers, _, err := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
