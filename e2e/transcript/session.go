@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/e2e/framework"
@@ -163,15 +164,20 @@ func upgradeAtTheTerminal(ctx context.Context, env *framework.Env, at *recording
 		return err
 	}
 	for _, c := range []struct{ story, line string }{
-		{"Half a minute later the canary is proven, the first wave has moved, and the rollout waits for a person:", "status"},
+		{"Shortly after, the canary is proven, the first wave has moved, and the rollout waits for a person:", "status"},
 		{"Who has moved:", "proxies"},
 		{"Go on, and look on until it is done:", "approve --wait"},
-		{"Nothing is left of the old version:", "status"},
-		{"What is kept of it:", "history"},
 	} {
 		if err := at.mesh(ctx, c.story, c.line, 0); err != nil {
 			return err
 		}
 	}
-	return nil
+	// The last pods of the old gateway drain, and are counted until they are gone.
+	if _, err := env.WaitCondition(ctx, "default", v1alpha1.ConditionUpToDate, metav1.ConditionTrue, ""); err != nil {
+		return err
+	}
+	if err := at.mesh(ctx, "Nothing is left of the old version:", "status", 0); err != nil {
+		return err
+	}
+	return at.mesh(ctx, "What is kept of it:", "history", 0)
 }

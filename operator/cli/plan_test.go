@@ -47,6 +47,7 @@ func TestPlanOffline(t *testing.T) {
 		{"an older file", []string{"-f", next, "--from", old, "--offline"}, ExitChanges, "moves from Istio 1.28.2 (revision 1-28-2) to Istio 1.29.1", ""},
 		{"the same file", []string{"-f", old, "--from", old, "--offline"}, ExitOK, "Nothing to do.", ""},
 		{"a version that the file does not name", []string{"-f", old, "--to", "1.29.1", "--from", old, "--offline"}, ExitChanges, "to Istio 1.29.1", ""},
+		{"what is the same is counted", []string{"-f", next, "--from", old, "--offline"}, ExitChanges, "the same as those of revision 1-28-2", ""},
 		{"names of what changes", []string{"-f", next, "--from", old, "--offline", "-o", "name"}, ExitChanges, "deployment/istiod-1-29-1", ""},
 		{"what changes", []string{"-f", next, "--from", old, "--offline", "--diff"}, ExitChanges, "-  version: 1.28.2", ""},
 		{"a version that is not there", []string{"-f", old, "--to", "1.28.99", "--offline"}, ExitBlocked, "refused: spec.version", ""},

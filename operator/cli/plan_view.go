@@ -236,11 +236,20 @@ func (p *MeshPlan) write(to io.Writer) error {
 // signs of the actions, as diffs have them.
 var signs = map[string]string{string(plan.Create): "+", string(plan.Change): "~", string(plan.Remove): "-"}
 
+// writeObjects lists what differs; what is long or the same is counted, and listed by -o name and json.
 func (p *MeshPlan) writeObjects(say func(string, ...any)) {
-	crds := map[string]int{}
+	crds, same, gone := map[string]int{}, 0, 0
+	var shown []PlanObject
 	for _, o := range p.Objects {
-		if o.ObjectKind == "CustomResourceDefinition" {
+		switch {
+		case o.ObjectKind == "CustomResourceDefinition":
 			crds[o.Action]++
+		case o.Beside != "" && o.Added+o.Removed == 0:
+			same++
+		case o.Action == string(plan.Remove) && p.Move == string(rollout.MoveRollOut):
+			gone++
+		default:
+			shown = append(shown, o)
 		}
 	}
 	for _, action := range []plan.Action{plan.Create, plan.Change, plan.Remove} {
@@ -248,10 +257,7 @@ func (p *MeshPlan) writeObjects(say func(string, ...any)) {
 			say("  %s\tCustomResourceDefinition\t%d of Istio's", signs[string(action)], n)
 		}
 	}
-	for _, o := range p.Objects {
-		if o.ObjectKind == "CustomResourceDefinition" {
-			continue
-		}
+	for _, o := range shown {
 		name := o.Name
 		if o.Namespace != "" {
 			name = o.Namespace + "/" + o.Name
@@ -260,19 +266,19 @@ func (p *MeshPlan) writeObjects(say func(string, ...any)) {
 		if o.Beside != "" {
 			about = append(about, "beside "+o.Beside)
 		}
-		if o.Beside != "" && o.Added+o.Removed == 0 {
-			about = append(about, "the same")
-		}
 		if o.Added+o.Removed > 0 {
 			about = append(about, fmt.Sprintf("+%d -%d lines", o.Added, o.Removed))
-		}
-		if o.Action == string(plan.Remove) {
-			about = append(about, "when nothing uses it any more")
 		}
 		say("  %s\t%s\t%s\t%s", signs[o.Action], o.ObjectKind, name, strings.Join(about, ", "))
 		for line := range strings.Lines(o.Diff) {
 			say("      %s", strings.TrimSuffix(line, "\n"))
 		}
+	}
+	if same > 0 {
+		say("  %s\t%d more\tthe same as those of revision %s, but for its name", signs[string(plan.Create)], same, p.From.Revision)
+	}
+	if gone > 0 {
+		say("  %s\t%d objects\tof revision %s, when nothing uses it any more", signs[string(plan.Remove)], gone, p.From.Revision)
 	}
 }
 
