@@ -181,7 +181,7 @@ func (p *pack) csv() (*csv, error) {
 				{"OwnNamespace", false}, {"SingleNamespace", false}, {"MultiNamespace", false}, {"AllNamespaces", true},
 			},
 			Install:       csvInstall{Strategy: "deployment"},
-			RelatedImages: []namedImage{{Name, p.Image}},
+			RelatedImages: append([]namedImage{{Name, p.Image}}, p.istio...),
 		},
 	}
 	if p.Previous != "" {

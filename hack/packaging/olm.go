@@ -4,32 +4,12 @@
 package packaging
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
-
-// OLM's channels: a version with a pre-release part, such as 0.2.0-rc.1, comes into candidate only.
-const (
-	channelCandidate = "candidate"
-	channelStable    = "stable"
-)
-
-func (p *pack) channels() []string {
-	if p.version.Prerelease() != "" {
-		return []string{channelCandidate}
-	}
-	return []string{channelCandidate, channelStable}
-}
-
-// defaultChannel is the most stable one that there is.
-func (p *pack) defaultChannel() string {
-	all := p.channels()
-	return all[len(all)-1]
-}
 
 // olm are the folders bundle and catalogue.
 func (p *pack) olm() (map[string][]byte, error) {
@@ -61,13 +41,13 @@ func (p *pack) olm() (map[string][]byte, error) {
 		"operators.operatorframework.io.bundle.metadata.v1":        "metadata/",
 		"operators.operatorframework.io.bundle.package.v1":         Name,
 		"operators.operatorframework.io.bundle.channels.v1":        strings.Join(p.channels(), ","),
-		"operators.operatorframework.io.bundle.channel.default.v1": p.defaultChannel(),
+		"operators.operatorframework.io.bundle.channel.default.v1": p.catalogue.defaultChannel,
 	}
 	if raw, err = yaml.Marshal(map[string]any{"annotations": annotations}); err != nil {
 		return nil, err
 	}
 	out["bundle/metadata/annotations.yaml"] = append([]byte(header), raw...)
-	if out["catalogue/"+Name+"/catalog.yaml"], err = p.catalogue(version); err != nil {
+	if out["catalogue/"+Name+"/catalog.yaml"], err = p.catalogued(version); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -125,64 +105,4 @@ func localSubjects(binding *unstructured.Unstructured) error {
 		delete(subject, "namespace")
 	}
 	return unstructured.SetNestedSlice(binding.Object, subjects, "subjects")
-}
-
-// bundleImage is where the bundle has to be pushed for the catalogue to find it: beside the operator's image.
-func (p *pack) bundleImage() string { return p.image.repository + "-bundle:v" + p.Version }
-
-// catalogue is the file-based catalogue of the package with this version at the head of its channels.
-// See https://olm.operatorframework.io/docs/reference/file-based-catalogs/.
-func (p *pack) catalogue(version *csv) ([]byte, error) {
-	entry := map[string]any{"name": version.Metadata.Name, "skipRange": skipRange(p.Version)}
-	if version.Spec.Replaces != "" {
-		entry["replaces"] = version.Spec.Replaces
-	}
-	blobs := []any{map[string]any{
-		"schema": "olm.package", "name": Name, "defaultChannel": p.defaultChannel(), "description": summary, "icon": version.Spec.Icon[0],
-	}}
-	for _, channel := range p.channels() {
-		blobs = append(blobs, map[string]any{"schema": "olm.channel", "package": Name, "name": channel, "entries": []any{entry}})
-	}
-	properties := []property{{"olm.package", map[string]any{"packageName": Name, "version": p.Version}}}
-	for _, crd := range version.Spec.CRDs.Owned {
-		_, group, _ := strings.Cut(crd.Name, ".")
-		properties = append(properties, property{"olm.gvk", map[string]any{"group": group, "kind": crd.Kind, "version": crd.Version}})
-	}
-	properties = append(properties, property{"olm.csv.metadata", csvInCatalogue{
-		about: version.Spec.about, Annotations: version.Metadata.Annotations, Labels: version.Metadata.Labels, APIServices: map[string]any{},
-		CRDs: version.Spec.CRDs, InstallModes: version.Spec.InstallModes, MinKubeVersion: version.Spec.MinKubeVersion,
-	}})
-	blobs = append(blobs, map[string]any{
-		"schema": "olm.bundle", "package": Name, "name": version.Metadata.Name, "image": p.bundleImage(), "properties": properties,
-		"relatedImages": append([]namedImage{{"", p.bundleImage()}}, version.Spec.RelatedImages...),
-	})
-	out := bytes.NewBufferString(header)
-	for i, blob := range blobs {
-		raw, err := yaml.Marshal(blob)
-		if err != nil {
-			return nil, err
-		}
-		if i > 0 { // OLM takes a document of nothing but a comment for one without a schema
-			out.WriteString("---\n")
-		}
-		out.Write(raw)
-	}
-	return out.Bytes(), nil
-}
-
-type property struct {
-	Type  string `json:"type"`
-	Value any    `json:"value"`
-}
-
-// csvInCatalogue is what a catalogue repeats of a CSV.
-type csvInCatalogue struct {
-	about `json:",inline"`
-
-	Annotations    map[string]string `json:"annotations"`
-	Labels         map[string]string `json:"labels"`
-	APIServices    map[string]any    `json:"apiServiceDefinitions"`
-	CRDs           csvCRDs           `json:"crdDescriptions"`
-	InstallModes   []csvInstallMode  `json:"installModes"`
-	MinKubeVersion string            `json:"minKubeVersion"`
 }

@@ -54,10 +54,12 @@ type Options struct {
 	Root string
 	// Version of Meshwright, without v: 0.1.0.
 	Version string
-	// Image of the operator, with digest or tag: registry.example.com/meshwright@sha256:….
+	// Image of the operator, with its digest: registry.example.com/meshwright@sha256:…. Only DevelopmentImage has none.
 	Image string
-	// Previous is the version that this one replaces in OLM's channels; empty for the first.
-	Previous string
+	// Images is a file with digests of Istio's images, as hack/release writes it (JSON); OLM is told of them. Empty: they are left out.
+	Images string
+	// Previous is the version that this one replaces in OLM's channels, and Catalogue the catalog.yaml that holds it; both are empty for the first.
+	Previous, Catalogue string
 }
 
 // header is the comment of each file that is made.
@@ -72,6 +74,11 @@ type pack struct {
 	version *semver.Version
 	image   image
 	source  *source
+	// istio are the images of meshes, where their digests are known.
+	istio []namedImage
+	// catalogue is that of the package, without this version; joins are the channels that it comes into.
+	catalogue *catalogue
+	joins     []join
 }
 
 func newPack(o Options, fresh map[string][]byte) (*pack, error) {
@@ -91,15 +98,27 @@ func newPack(o Options, fresh map[string][]byte) (*pack, error) {
 			return nil, fmt.Errorf("version %s can't replace %s, which is not older", v, previous)
 		}
 	}
+	if err := CheckCatalogue(o.Previous, o.Catalogue); err != nil {
+		return nil, err
+	}
 	i, err := parseImage(o.Image)
 	if err != nil {
 		return nil, err
 	}
-	s, err := readSource(o.Root, fresh)
-	if err != nil {
+	if err := i.pinned(o.Image); err != nil {
 		return nil, err
 	}
-	return &pack{Options: o, version: v, image: i, source: s}, nil
+	p := &pack{Options: o, version: v, image: i, catalogue: firstCatalogue()}
+	if p.source, err = readSource(o.Root, fresh); err != nil {
+		return nil, err
+	}
+	if o.Catalogue != "" {
+		if p.catalogue, err = readCatalogue(o.Catalogue); err != nil {
+			return nil, err
+		}
+	}
+	p.joins, err = p.catalogue.place(v, o.Previous)
+	return p, err
 }
 
 // Write writes manifests (meshwright.yaml), the chart (meshwright-<version>.tgz), the OLM bundle folder (olm/bundle) and catalogue
@@ -108,6 +127,11 @@ func Write(ctx context.Context, dir string, o Options) error {
 	p, err := newPack(o, nil)
 	if err != nil {
 		return err
+	}
+	if o.Images != "" {
+		if p.istio, err = istioImages(ctx, o.Images); err != nil {
+			return err
+		}
 	}
 	files, err := p.olm()
 	if err != nil {
@@ -240,20 +264,4 @@ func setImage(deployment *unstructured.Unstructured, reference string) error {
 	}
 	container["image"] = reference
 	return unstructured.SetNestedSlice(deployment.Object, containers, "spec", "template", "spec", "containers")
-}
-
-// image is a reference taken apart.
-type image struct{ repository, tag, digest string }
-
-func parseImage(reference string) (image, error) {
-	var out image
-	rest, digest, _ := strings.Cut(reference, "@")
-	out.repository, out.digest = rest, digest
-	if i := strings.LastIndex(rest, ":"); i > strings.LastIndex(rest, "/") {
-		out.repository, out.tag = rest[:i], rest[i+1:]
-	}
-	if out.repository == "" || out.tag == "" && out.digest == "" {
-		return out, fmt.Errorf("image %q: want a repository with a tag or a digest", reference)
-	}
-	return out, nil
 }

@@ -17,8 +17,13 @@ import (
 
 const root = "../.."
 
+const (
+	digest      = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	pinnedImage = "registry.example.com/meshwright@" + digest
+)
+
 func TestOptionsThatCanNotBePackaged(t *testing.T) {
-	const image = "registry.example.com/meshwright:v1"
+	const image = pinnedImage
 	for _, tc := range []struct {
 		reason  string
 		options Options
@@ -26,8 +31,19 @@ func TestOptionsThatCanNotBePackaged(t *testing.T) {
 	}{
 		{"a v", Options{Version: "v0.1.0", Image: image}, `version "v0.1.0"`},
 		{"half a version", Options{Version: "0.1", Image: image}, `version "0.1"`},
-		{"an image of no version", Options{Version: "0.1.0", Image: "registry.example.com:5000/meshwright"}, "want a repository with a tag or a digest"},
+		{"a version that no label can hold", Options{Version: "0.1.0+x", Image: image}, "neither a label"},
+		{"no image", Options{Version: "0.1.0"}, `IMAGE "": want the operator's image by digest`},
+		{"an image of no version", Options{Version: "0.1.0", Image: "registry.example.com:5000/meshwright"}, "want the operator's image by digest"},
+		{
+			"a tag, which may be pushed again", Options{Version: "0.1.0", Image: "registry.example.com/meshwright:v1"},
+			`IMAGE "registry.example.com/meshwright:v1": want the operator's image by digest, such as registry.example.com/mesh/meshwright@sha256:…`,
+		},
+		{"half a digest", Options{Version: "0.1.0", Image: "registry.example.com/meshwright@sha256:12"}, "want the operator's image by digest"},
 		{"it replaces itself", Options{Version: "0.1.0", Previous: "0.1.0", Image: image}, "can't replace 0.1.0"},
+		{"it replaces one whose catalogue is not given", Options{Version: "0.2.0", Previous: "0.1.0", Image: image}, "say CATALOGUE="},
+		{"a catalogue of which nothing is replaced", Options{Version: "0.2.0", Catalogue: "catalog.yaml", Image: image}, "say PREVIOUS"},
+		{"no such catalogue", Options{Version: "0.2.0", Previous: "0.1.0", Catalogue: "nowhere.yaml", Image: image}, "nowhere.yaml"},
+		{"no such list of images", Options{Version: "0.1.0", Images: "nowhere.json", Image: image}, "nowhere.json"},
 		{"it replaces a newer one", Options{Version: "0.1.0", Previous: "0.2.0", Image: image}, "can't replace 0.2.0"},
 		{"no checkout", Options{Version: "0.1.0", Image: image, Root: "nowhere"}, "config"},
 	} {
@@ -43,7 +59,6 @@ func TestOptionsThatCanNotBePackaged(t *testing.T) {
 }
 
 func TestParseImage(t *testing.T) {
-	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	for reference, want := range map[string]image{
 		"registry.example.com/meshwright:v1":             {"registry.example.com/meshwright", "v1", ""},
 		"registry.example.com:5000/meshwright:v1":        {"registry.example.com:5000/meshwright", "v1", ""},
@@ -71,7 +86,7 @@ func TestWriteIsReproducible(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{first, second} {
-		if err := Write(t.Context(), dir, Options{Root: root, Version: "1.2.3", Image: "registry.example.com/meshwright:v1.2.3"}); err != nil {
+		if err := Write(t.Context(), dir, Options{Root: root, Version: "1.2.3", Image: pinnedImage}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +98,7 @@ func TestWriteIsReproducible(t *testing.T) {
 func TestWriteEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := Write(ctx, t.TempDir(), Options{Root: root, Version: "1.2.3", Image: "registry.example.com/meshwright:v1.2.3"})
+	err := Write(ctx, t.TempDir(), Options{Root: root, Version: "1.2.3", Image: pinnedImage})
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -104,60 +119,6 @@ func files(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	return out
-}
-
-// What a version is decides on channels and what it replaces, in bundle and catalogue alike.
-func TestChannels(t *testing.T) {
-	for _, tc := range []struct {
-		reason, version, previous string
-		channels, byDefault       string
-		entry                     string
-	}{
-		{"the first one", "0.1.0", "", "candidate,stable", "stable", "name: meshwright.v0.1.0\n  skipRange: '>=0.0.0-0 <0.1.0'"},
-		{
-			"its successor", "0.2.0", "0.1.0", "candidate,stable", "stable",
-			"name: meshwright.v0.2.0\n  replaces: meshwright.v0.1.0\n  skipRange: '>=0.0.0-0 <0.2.0'",
-		},
-		{
-			"a candidate", "0.3.0-rc.1", "0.2.0", "candidate", "candidate",
-			"name: meshwright.v0.3.0-rc.1\n  replaces: meshwright.v0.2.0\n  skipRange: '>=0.0.0-0 <0.3.0-rc.1'",
-		},
-	} {
-		t.Run(tc.reason, func(t *testing.T) {
-			dir := t.TempDir()
-			const image = "registry.example.com/meshwright@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-			if err := Write(t.Context(), dir, Options{Root: root, Version: tc.version, Previous: tc.previous, Image: image}); err != nil {
-				t.Fatal(err)
-			}
-			var metadata struct{ Annotations map[string]string }
-			decode(t, filepath.Join(dir, "olm", "bundle", "metadata", "annotations.yaml"), &metadata)
-			for name, want := range map[string]string{"channels": tc.channels, "channel.default": tc.byDefault} {
-				if got := metadata.Annotations["operators.operatorframework.io.bundle."+name+".v1"]; got != want {
-					t.Errorf("%s %q, want %q", name, got, want)
-				}
-			}
-			var version csv
-			decode(t, filepath.Join(dir, "olm", "bundle", "manifests", "meshwright.clusterserviceversion.yaml"), &version)
-			replaces := ""
-			if tc.previous != "" {
-				replaces = "meshwright.v" + tc.previous
-			}
-			if version.Spec.Replaces != replaces || version.Spec.RelatedImages[0].Image != image || version.Metadata.Annotations["containerImage"] != image {
-				t.Errorf("the CSV replaces %q and has images %v", version.Spec.Replaces, version.Spec.RelatedImages)
-			}
-			raw, err := os.ReadFile(filepath.Join(dir, "olm", "catalogue", "meshwright", "catalog.yaml"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			catalogue := string(raw)
-			if n := strings.Count(catalogue, "entries:\n- "+tc.entry+"\n"); n != len(strings.Split(tc.channels, ",")) {
-				t.Errorf("%d channels have the entry\n%s", n, tc.entry)
-			}
-			if !strings.Contains(catalogue, "image: registry.example.com/meshwright-bundle:v"+tc.version+"\n") {
-				t.Error("the catalogue names another image of the bundle")
-			}
-		})
-	}
 }
 
 func decode(t *testing.T, path string, into any) {

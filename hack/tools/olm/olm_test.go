@@ -19,6 +19,7 @@ import (
 	"github.com/operator-framework/api/pkg/validation"
 	interfaces "github.com/operator-framework/api/pkg/validation/interfaces"
 	"github.com/operator-framework/operator-registry/alpha/declcfg"
+	"github.com/operator-framework/operator-registry/alpha/model"
 	"github.com/operator-framework/operator-registry/alpha/property"
 	registrybundle "github.com/operator-framework/operator-registry/pkg/lib/bundle"
 	"github.com/sirupsen/logrus"
@@ -102,61 +103,154 @@ func TestNoUnknownField(t *testing.T) {
 	}
 }
 
-// The catalogue is one that opm serves, and what it says of the bundle is what opm would read from it: the committed one, and those of versions that
-// replace another.
+// The catalogue is one that opm serves, and what it says of the newest bundle is what opm would read from it: the committed one, and those of
+// versions that come after it, whose catalogues hold all that were there before.
 func TestCatalogue(t *testing.T) {
+	committed := filepath.Join(root, "bundles", "olm")
+	second := write(t, "0.2.0", "0.1.0", committed)
+	candidate := write(t, "0.3.0-rc.1", "0.2.0", second)
+	third := write(t, "0.3.0", "0.3.0-rc.1", candidate)
 	for _, tc := range []struct {
 		reason, dir string
-		channels    []string
-		byDefault   string
+		channels    []string          // that the newest bundle is in
+		heads       map[string]string // and what they replace
+		all         []string          // bundles
 	}{
-		{"what is committed", filepath.Join(root, "bundles", "olm"), []string{"candidate", "stable"}, "stable"},
-		{"a version that replaces one which the catalogue does not hold", write(t, "0.2.0", "0.1.0"), []string{"candidate", "stable"}, "stable"},
-		{"a candidate", write(t, "0.3.0-rc.1", "0.2.0"), []string{"candidate"}, "candidate"},
+		{"what is committed, the first one", committed, []string{"candidate", "stable"}, map[string]string{"candidate": "v0.1.0", "stable": "v0.1.0"}, []string{"v0.1.0"}},
+		{
+			"its successor", second, []string{"candidate", "stable"},
+			map[string]string{"candidate": "v0.2.0 for v0.1.0", "stable": "v0.2.0 for v0.1.0"}, []string{"v0.1.0", "v0.2.0"},
+		},
+		{
+			"a candidate, of which stable hears nothing", candidate, []string{"candidate"},
+			map[string]string{"candidate": "v0.3.0-rc.1 for v0.2.0", "stable": "v0.2.0 for v0.1.0"}, []string{"v0.1.0", "v0.2.0", "v0.3.0-rc.1"},
+		},
+		{
+			"what was a candidate", third, []string{"candidate", "stable"},
+			map[string]string{"candidate": "v0.3.0 for v0.3.0-rc.1", "stable": "v0.3.0 for v0.2.0"}, []string{"v0.1.0", "v0.2.0", "v0.3.0-rc.1", "v0.3.0"},
+		},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
 			catalogue, err := declcfg.LoadFS(t.Context(), os.DirFS(filepath.Join(tc.dir, "catalogue")))
 			if err != nil {
 				t.Fatal(err)
 			}
-			model, err := declcfg.ConvertToModel(*catalogue)
+			packages, err := declcfg.ConvertToModel(*catalogue)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := model.Validate(); err != nil {
+			if err := packages.Validate(); err != nil {
 				t.Error(err)
 			}
 			b := bundle(t, filepath.Join(tc.dir, "bundle"))
-			if diff := cmp.Diff(tc.channels, b.Channels); diff != "" || b.DefaultChannel != tc.byDefault || model["meshwright"].DefaultChannel.Name != tc.byDefault {
+			if diff := cmp.Diff(tc.channels, b.Channels); diff != "" || b.DefaultChannel != "stable" || packages["meshwright"].DefaultChannel.Name != "stable" {
 				t.Errorf("%s by default, channels of the bundle (-want +got):\n%s", b.DefaultChannel, diff)
 			}
-			for _, channel := range tc.channels {
-				head, err := model["meshwright"].Channels[channel].Head()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if head.Name != b.CSV.Name || head.SkipRange != b.CSV.Annotations["olm.skipRange"] || head.Replaces != b.CSV.Spec.Replaces {
-					t.Errorf("channel %s leads to %s, replaces %q, skips %q", channel, head.Name, head.Replaces, head.SkipRange)
-				}
+			if diff := cmp.Diff(tc.heads, heads(t, packages["meshwright"])); diff != "" {
+				t.Errorf("where channels lead to (-want +got):\n%s", diff)
+			}
+			var all []string
+			for _, there := range catalogue.Bundles {
+				all = append(all, short(there.Name))
+			}
+			if diff := cmp.Diff(tc.all, all); diff != "" {
+				t.Errorf("bundles (-want +got):\n%s", diff)
+			}
+			newest := catalogue.Bundles[len(catalogue.Bundles)-1]
+			if newest.Name != b.CSV.Name {
+				t.Fatalf("the newest bundle is %s, and its CSV %s", newest.Name, b.CSV.Name)
 			}
 			want := property.MustBuildCSVMetadata(*b.CSV)
-			i := slices.IndexFunc(catalogue.Bundles[0].Properties, func(p property.Property) bool { return p.Type == want.Type })
+			i := slices.IndexFunc(newest.Properties, func(p property.Property) bool { return p.Type == want.Type })
 			if i < 0 {
 				t.Fatalf("the bundle has no property %s", want.Type)
 			}
-			if diff := cmp.Diff(decode(t, want.Value), decode(t, catalogue.Bundles[0].Properties[i].Value)); diff != "" {
+			if diff := cmp.Diff(decode(t, want.Value), decode(t, newest.Properties[i].Value)); diff != "" {
 				t.Errorf("%s (-bundle +catalogue):\n%s", want.Type, diff)
 			}
 		})
 	}
 }
 
-// write has bundle and catalogue of a version written, and returns their folder.
-func write(t *testing.T, version, previous string) string {
+// heads says of each channel which version it leads to, and for which one that comes.
+func heads(t *testing.T, pkg *model.Package) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for name, channel := range pkg.Channels {
+		head, err := channel.Head()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[name] = short(head.Name)
+		if head.Replaces != "" {
+			out[name] += " for " + short(head.Replaces)
+		}
+		if version := head.Name[len("meshwright.v"):]; head.SkipRange != ">=0.0.0-0 <"+version {
+			t.Errorf("%s of channel %s skips %q", head.Name, name, head.SkipRange)
+		}
+	}
+	return out
+}
+
+func short(name string) string { return strings.TrimPrefix(name, "meshwright.") }
+
+// A bundle whose meshes' images are known passes the validators as the committed one does.
+func TestRelatedImages(t *testing.T) {
+	modules, err := filepath.Glob(filepath.Join(root, "bundles", "istio", "modules", "istio-*"))
+	if err != nil || len(modules) == 0 {
+		t.Fatalf("%d versions of Istio (%v)", len(modules), err)
+	}
+	var images []map[string]string
+	for _, module := range modules {
+		for _, name := range []string{"pilot", "proxyv2"} {
+			version := strings.TrimPrefix(filepath.Base(module), "istio-")
+			images = append(images, map[string]string{
+				"component": "istio", "version": version, "name": name, "repository": "registry.example.com/istio/" + name, "tag": version, "digest": digest,
+			})
+		}
+	}
+	raw, err := json.Marshal(map[string]any{"images": images})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "images.json")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := bundle(t, filepath.Join(run(t, "-version", "0.1.0", "-images", file), "bundle"))
+	if got, want := len(b.CSV.Spec.RelatedImages), 1+2*len(modules); got != want {
+		t.Errorf("%d images are related, want %d", got, want)
+	}
+	for _, i := range b.CSV.Spec.RelatedImages {
+		if !strings.HasSuffix(i.Image, "@"+digest) {
+			t.Errorf("%s is not named by digest: %s", i.Name, i.Image)
+		}
+	}
+	for _, result := range validators.Validate(b, b.CSV, map[string]string{"k8s-version": "1.36"}) {
+		for _, err := range result.Errors {
+			t.Error(err)
+		}
+	}
+}
+
+const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// write has bundle and catalogue written of a version that comes after the one in a folder, and returns their folder.
+func write(t *testing.T, version, previous, before string) string {
+	t.Helper()
+	file, err := filepath.Abs(filepath.Join(before, "catalogue", "meshwright", "catalog.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run(t, "-version", version, "-previous", previous, "-catalogue", file)
+}
+
+// run has bundle and catalogue written, and returns their folder.
+func run(t *testing.T, args ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "run", "./hack/packaging/cmd/packaging", "-version", version, "-previous", previous,
-		"-image", "registry.example.com/meshwright:v"+version, "-dir", dir)
+	all := append([]string{"run", "./hack/packaging/cmd/packaging", "-dir", dir, "-image", "registry.example.com/meshwright@" + digest}, args...)
+	cmd := exec.CommandContext(t.Context(), "go", all...) //nolint:gosec // arguments of this file
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
