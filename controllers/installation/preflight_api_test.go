@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,7 +28,8 @@ import (
 
 // A check reads each kind. Events within the minute ask nothing, unless the mesh, its installed version or its target is another one.
 func TestWhatAPreflightAsks(t *testing.T) {
-	config, requests := testkit.Count(testkit.StartAPIServer(t))
+	server := testkit.StartAPIServer(t)
+	config, requests := testkit.Count(server)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -118,4 +120,33 @@ func TestWhatAPreflightAsks(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("what may not be read holds back, where it could", func(t *testing.T) {
+		as := rest.CopyConfig(server)
+		as.Impersonate = rest.ImpersonationConfig{UserName: "nobody@example.com"}
+		if r.Live, err = client.New(as, client.Options{Scheme: scheme}); err != nil {
+			t.Fatal(err)
+		}
+		mesh.Generation++
+		mesh.Spec.Upgrade.Acknowledged = []string{"Resource/pods"}
+		_, found := ask("1.31.0")
+		var names []string
+		for _, f := range found.blocking {
+			names = append(names, f.Name)
+		}
+		if diff := cmp.Diff([]string{
+			"MW502/MeshInstallation/default",
+			"Resource/customresourcedefinitions.apiextensions.k8s.io",
+			"Resource/deployments.apps",
+			"Resource/istio-system/limitranges",
+			"Resource/istio-system/resourcequotas",
+			"Resource/meshgateways.meshwright.io",
+			"Resource/mutatingwebhookconfigurations.admissionregistration.k8s.io",
+			"Resource/namespaces",
+			"Resource/poddisruptionbudgets.policy",
+			"Resource/validatingwebhookconfigurations.admissionregistration.k8s.io",
+		}, names); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	})
 }

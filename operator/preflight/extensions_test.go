@@ -6,7 +6,10 @@ package preflight
 import (
 	"fmt"
 	"strings"
+	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -168,4 +171,33 @@ var wasmCases = []testCase{
 		reason: "one for the old patch release is worth a word", change: changes(to("1.28.4"), plugins(extension("url: oci://example.com/h:1.28.3"))),
 		want: []string{"Warning MW106 WasmPlugin/shop/headers: spec.url names proxy version 1.28.3, which the move leaves"},
 	},
+}
+
+// What is not judged is not kept: programs, and the object once more in an annotation.
+func TestTrim(t *testing.T) {
+	e := extension(`
+priority: 2
+workloadSelector: {labels: {app: x}}
+configPatches:
+- applyTo: HTTP_FILTER
+  match: {proxy: {proxyVersion: x}}
+  patch:
+    operation: ADD
+    value: {name: lua, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, inlineCode: a long program}, list: [{x: y}, {inner: {type_url: z}}]}
+- applyTo: CLUSTER
+  patch: {operation: MERGE, value: {connect_timeout: 1s}}`)
+	e.Annotations = map[string]string{"example.com/version": "1.28", "kubectl.kubernetes.io/last-applied-configuration": "all of it"}
+	want := extension(`
+priority: 2
+configPatches:
+- applyTo: HTTP_FILTER
+  match: {proxy: {proxyVersion: x}}
+  patch: {operation: ADD, value: {name: lua, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua}, list: [{inner: {type_url: z}}]}}
+- applyTo: CLUSTER
+  match:
+  patch: {operation: MERGE, value: {}}`)
+	want.Annotations = map[string]string{"example.com/version": "1.28"}
+	if diff := cmp.Diff(want, Trim(e), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }
