@@ -96,13 +96,13 @@ build: bundles ## bin/meshwright
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/meshwright ./operator/cmd/meshwright
 
 .PHONY: release
-release: bundles ## A whole release in dist/ (VERSION=0.1.0 REGISTRY=... PREVIOUS=... OUT=... SIGN_KEY=... PUSH=1)
+release: bundles ## A whole release in dist/ (VERSION=0.1.0 REGISTRY=... PREVIOUS=... CATALOGUE=... RESOLVE=1 OUT=... SIGN_KEY=... PUSH=1)
 	$(GO) run ./hack/release/cmd/release build --version "$(VERSION)" $(if $(REGISTRY),--registry $(REGISTRY)) \
-		$(if $(PREVIOUS),--previous $(PREVIOUS)) $(if $(OUT),--out $(OUT)) $(if $(SIGN_KEY),--sign-key $(SIGN_KEY)) $(if $(PUSH),--push)
+		$(if $(PREVIOUS),--previous $(PREVIOUS)) $(if $(CATALOGUE),--catalogue $(CATALOGUE)) $(if $(RESOLVE),--resolve) $(if $(OUT),--out $(OUT)) $(if $(SIGN_KEY),--sign-key $(SIGN_KEY)) $(if $(PUSH),--push)
 
 .PHONY: release-manifests
-release-manifests: ## Plain file, Helm chart, OLM bundle and catalogue in dist/ (IMAGE=registry/meshwright@sha256:... VERSION=0.1.0 PREVIOUS=...)
-	$(GO) run ./hack/packaging/cmd/packaging -version "$(VERSION)" -image "$(IMAGE)" -previous "$(PREVIOUS)"
+release-manifests: bundles ## Plain file, Helm chart, OLM bundle and catalogue in dist/ (IMAGE=registry/meshwright@sha256:... IMAGES=... VERSION=0.1.0 PREVIOUS=... CATALOGUE=...)
+	$(GO) run ./hack/packaging/cmd/packaging -version "$(VERSION)" -image "$(IMAGE)" -images "$(IMAGES)" -previous "$(PREVIOUS)" -catalogue "$(CATALOGUE)"
 
 .PHONY: generate
 generate: bundles ## Deep copies, CRDs, RBAC, the API reference, the chart and OLM's bundle

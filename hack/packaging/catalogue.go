@@ -51,16 +51,33 @@ type entry struct {
 // join is a channel that a version comes into, and the name of what it replaces there; empty for nothing.
 type join struct{ channel, replaces string }
 
-// CheckCatalogue says whether a previous version and the catalogue that holds it are both given, or neither.
-func CheckCatalogue(previous, file string) error {
+// CheckCatalogue says whether a version can come into the catalogue of the one that it replaces, for those who do long work before [Write].
+func CheckCatalogue(version, previous, file string) error {
+	_, _, err := openCatalogue(version, previous, file)
+	return err
+}
+
+// openCatalogue is the catalogue that a version comes into, and its places there.
+func openCatalogue(version, previous, file string) (*catalogue, []join, error) {
+	v, err := semver.StrictNewVersion(version)
+	if err != nil {
+		return nil, nil, fmt.Errorf("version %q: %w", version, err)
+	}
 	switch {
 	case previous != "" && file == "":
-		return fmt.Errorf("PREVIOUS is %s, but its catalogue is not given: say CATALOGUE=…/olm/catalogue/%s/catalog.yaml of that version, "+
+		return nil, nil, fmt.Errorf("PREVIOUS is %s, but its catalogue is not given: say CATALOGUE=…/olm/catalogue/%s/catalog.yaml of that version, "+
 			"for a catalogue of the new one alone would take the others away from those who have them", previous, Name)
 	case previous == "" && file != "":
-		return fmt.Errorf("CATALOGUE is %s, but not which version of it is replaced: say PREVIOUS", file)
+		return nil, nil, fmt.Errorf("CATALOGUE is %s, but not which version of it is replaced: say PREVIOUS", file)
 	}
-	return nil
+	c := firstCatalogue()
+	if file != "" {
+		if c, err = readCatalogue(file); err != nil {
+			return nil, nil, err
+		}
+	}
+	joins, err := c.place(v, previous)
+	return c, joins, err
 }
 
 // firstCatalogue is the one before the first version.

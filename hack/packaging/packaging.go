@@ -98,9 +98,6 @@ func newPack(o Options, fresh map[string][]byte) (*pack, error) {
 			return nil, fmt.Errorf("version %s can't replace %s, which is not older", v, previous)
 		}
 	}
-	if err := CheckCatalogue(o.Previous, o.Catalogue); err != nil {
-		return nil, err
-	}
 	i, err := parseImage(o.Image)
 	if err != nil {
 		return nil, err
@@ -108,16 +105,11 @@ func newPack(o Options, fresh map[string][]byte) (*pack, error) {
 	if err := i.pinned(o.Image); err != nil {
 		return nil, err
 	}
-	p := &pack{Options: o, version: v, image: i, catalogue: firstCatalogue()}
+	p := &pack{Options: o, version: v, image: i}
 	if p.source, err = readSource(o.Root, fresh); err != nil {
 		return nil, err
 	}
-	if o.Catalogue != "" {
-		if p.catalogue, err = readCatalogue(o.Catalogue); err != nil {
-			return nil, err
-		}
-	}
-	p.joins, err = p.catalogue.place(v, o.Previous)
+	p.catalogue, p.joins, err = openCatalogue(o.Version, o.Previous, o.Catalogue)
 	return p, err
 }
 

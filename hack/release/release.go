@@ -30,8 +30,8 @@ type Options struct {
 	Root string
 	// Out is the folder that gets a folder named by the version.
 	Out string
-	// Version, such as 0.1.0; Previous is the version that this one replaces, empty for the first.
-	Version, Previous string
+	// Version, such as 0.1.0; Previous is the version that this one replaces, and Catalogue the catalog.yaml that holds it: both are empty for the first.
+	Version, Previous, Catalogue string
 	// Registry is what comes before /meshwright in the name of the operator's image.
 	Registry string
 	// Downloads is the address below which the archives of the plugin will be.
@@ -40,7 +40,7 @@ type Options struct {
 	Epoch string
 	// SignKey is the file with the private key that signs the sums; empty for no signature.
 	SignKey string
-	// Resolve asks registries for the digests of Istio's images.
+	// Resolve asks registries for the digests of Istio's images, which OLM's bundle then names.
 	Resolve bool
 }
 
@@ -116,6 +116,9 @@ func (b *builder) prepare(ctx context.Context) error {
 			return fmt.Errorf("version %s does not come after %s", v, before)
 		}
 	}
+	if err := packaging.CheckCatalogue(b.Version, b.Previous, b.Catalogue); err != nil {
+		return err
+	}
 	if _, err := imageTag(b.Registry, operatorName, b.Version); err != nil {
 		return err
 	}
@@ -137,7 +140,7 @@ func (b *builder) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.istio, err = istioImages(ctx, library); err != nil {
+	if err := b.findIstio(ctx, library); err != nil {
 		return err
 	}
 	operators, err := b.link(ctx, b.operator)
@@ -156,11 +159,9 @@ func (b *builder) fill(ctx context.Context) error {
 		{"image of " + b.operator.name, func() (err error) { reference, err = b.operatorImage(operators); return err }},
 		{"archives of " + b.plugin.name, func() error { return b.archives(plugins) }},
 		{"lists of what is inside", func() error { return b.inventories(ctx, library, operators, plugins) }},
-		{"manifests, chart and bundle", func() error {
-			return b.manifests(ctx, b.dir, packaging.Options{Root: b.Root, Version: b.Version, Image: reference, Previous: b.Previous})
-		}},
+		{"manifests, chart and bundle", func() error { return b.packages(ctx, reference) }},
 		{"image of the bundle", b.bundleImage},
-		{"list of images", func() error { return b.list(ctx) }},
+		{"list of images", func() error { return writeImages(b.dir, slices.Concat(b.ours, b.istio)) }},
 		{"sums", b.seal},
 	} {
 		end := b.progress.Begin(step.what, 0)
@@ -171,6 +172,29 @@ func (b *builder) fill(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// findIstio lists the images of Istio, with their digests when they are asked for.
+func (b *builder) findIstio(ctx context.Context, library *istio.Library) (err error) {
+	if b.istio, err = istioImages(ctx, library); err != nil || !b.Resolve {
+		return err
+	}
+	end := b.progress.Begin("digests of Istio's images", 0)
+	b.istio, err = Resolve(ctx, b.istio, Credentials()...)
+	end(err)
+	return err
+}
+
+// packages writes all ways of installing the operator's image.
+func (b *builder) packages(ctx context.Context, reference string) error {
+	o := packaging.Options{Root: b.Root, Version: b.Version, Image: reference, Previous: b.Previous, Catalogue: b.Catalogue}
+	if b.Resolve {
+		if err := writeImages(b.work, b.istio); err != nil {
+			return err
+		}
+		o.Images = filepath.Join(b.work, imagesJSON)
+	}
+	return b.manifests(ctx, b.dir, o)
 }
 
 // link makes a program for all its platforms.
@@ -311,17 +335,6 @@ func readCharts(root string, library *istio.Library) ([]chart, error) {
 		})
 	}
 	return out, nil
-}
-
-// list writes which images a cluster needs.
-func (b *builder) list(ctx context.Context) (err error) {
-	images := slices.Concat(b.ours, b.istio)
-	if b.Resolve {
-		if images, err = Resolve(ctx, images, Credentials()...); err != nil {
-			return err
-		}
-	}
-	return writeImages(b.dir, images)
 }
 
 // seal writes the sums of all files, and signs them where there is a key.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/hack/packaging"
 )
 
@@ -36,7 +37,7 @@ func someBuilder(t *testing.T, out string) *builder {
 			if err := os.CopyFS(filepath.Join(dir, "olm"), os.DirFS(filepath.Join(root, "bundles", "olm"))); err != nil {
 				return err
 			}
-			return os.WriteFile(filepath.Join(dir, "meshwright.yaml"), []byte(o.Version+" "+o.Image+" "+o.Previous+"\n"), 0o600)
+			return os.WriteFile(filepath.Join(dir, "meshwright.yaml"), []byte(o.Version+" "+o.Image+" "+o.Previous+" "+o.Catalogue+"\n"), 0o600)
 		},
 	}
 }
@@ -48,7 +49,10 @@ func TestBuild(t *testing.T) {
 	b.plugin.platforms = append(b.plugin.platforms, platform{"linux", "amd64"})
 	var public string
 	b.SignKey, public = ed25519Pair(t)
-	b.Previous = "0.0.9"
+	b.Previous, b.Catalogue = "0.0.9", filepath.Join(t.TempDir(), "before.yaml")
+	before := "schema: olm.package\nname: meshwright\ndefaultChannel: stable\n---\n" +
+		"schema: olm.channel\npackage: meshwright\nname: candidate\nentries: [{name: meshwright.v0.0.9}]\n"
+	write(t, filepath.Dir(b.Catalogue), "before.yaml", before)
 	dir, err := b.build(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +92,7 @@ func TestBuild(t *testing.T) {
 		t.Errorf("digest of the operator's image (-layout +list):\n%s", diff)
 	}
 	manifests, err := os.ReadFile(filepath.Join(dir, "meshwright.yaml"))
-	want := "0.1.0-test registry.example.com/meshwright/meshwright@" + images[0].Digest + " 0.0.9\n"
+	want := "0.1.0-test registry.example.com/meshwright/meshwright@" + images[0].Digest + " 0.0.9 " + b.Catalogue + "\n"
 	if diff := cmp.Diff(want, string(manifests)); diff != "" {
 		t.Errorf("what manifests were asked for (-want +got): %v\n%s", err, diff)
 	}
@@ -173,6 +177,8 @@ func TestBuildRefuses(t *testing.T) {
 		{"a version that is none", func(b *builder) { b.Version = "v1" }, "want three numbers"},
 		{"a previous version that is none", func(b *builder) { b.Previous = "0.0" }, "want three numbers"},
 		{"a previous version that is newer", func(b *builder) { b.Previous = "0.2.0" }, "does not come after 0.2.0"},
+		{"a previous version without its catalogue", func(b *builder) { b.Previous = "0.0.9" }, "say CATALOGUE="},
+		{"a catalogue that is not there", func(b *builder) { b.Previous, b.Catalogue = "0.0.9", "none.yaml" }, "none.yaml"},
 		{"a registry that is none", func(b *builder) { b.Registry = "UPPER/case" }, "UPPER/case"},
 		{"a key that is not there", func(b *builder) { b.SignKey = "none.pem" }, "none.pem"},
 		{"a date that is none", func(b *builder) { b.Epoch = "now" }, "SOURCE_DATE_EPOCH"},
@@ -214,6 +220,35 @@ func TestManifestsNameTheImages(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("%s does not say %q (%v)", file, want, err)
+		}
+	}
+}
+
+// When the digests of Istio's images are known, OLM's bundle names them: the list is one that packaging reads.
+func TestBundleNamesResolvedImages(t *testing.T) {
+	library, err := istio.Open(t.Context(), istio.Builtin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := someBuilder(t, t.TempDir())
+	b.Resolve, b.dir, b.work, b.manifests = true, t.TempDir(), t.TempDir(), packaging.Write
+	if b.istio, err = istioImages(t.Context(), library); err != nil {
+		t.Fatal(err)
+	}
+	digest := "sha256:" + strings.Repeat("0", 64)
+	for i := range b.istio {
+		b.istio[i].Digest = digest
+	}
+	if err := b.packages(t.Context(), "registry.example.com/meshwright/meshwright@"+digest); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(b.dir, "olm", "bundle", "manifests", "meshwright.clusterserviceversion.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range b.istio {
+		if !strings.Contains(string(text), "- image: "+i.Repository+"@"+digest+"\n    name: istio-"+i.Version+"-"+i.Name+"\n") {
+			t.Errorf("the CSV does not relate to %s", i.Reference())
 		}
 	}
 }

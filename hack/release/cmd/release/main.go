@@ -56,13 +56,14 @@ func build() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&o.Version, "version", "", "version, such as 0.1.0")
 	flags.StringVar(&o.Previous, "previous", "", "version that this one replaces; none for the first")
+	flags.StringVar(&o.Catalogue, "catalogue", "", "catalog.yaml of that version, which this one is added to")
 	flags.StringVar(&o.Registry, "registry", "registry.example.com/meshwright", "what comes before /meshwright in the name of the operator's image")
 	flags.StringVar(&o.Downloads, "downloads", "https://github.com/meshwright/meshwright/releases/download",
 		"address below which a folder named by the version will hold the plugin's archives")
 	flags.StringVar(&o.Root, "root", ".", "root of the checkout")
 	flags.StringVar(&o.Out, "out", "dist", "folder that gets a folder named by the version")
 	flags.StringVar(&o.SignKey, "sign-key", "", "PEM file with a private key (ECDSA or Ed25519) that signs the sums")
-	flags.BoolVar(&o.Resolve, "resolve", false, "ask registries for the digests of Istio's images")
+	flags.BoolVar(&o.Resolve, "resolve", false, "ask registries for the digests of Istio's images, for the list and for OLM's bundle")
 	flags.BoolVar(&pushes, "push", false, "bring the images to the registry when the release is complete")
 	_ = cmd.MarkFlagRequired("version") // it is declared above
 	return cmd
