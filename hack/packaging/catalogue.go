@@ -114,7 +114,12 @@ func readCatalogue(file string) (*catalogue, error) {
 }
 
 func (c *catalogue) add(blob json.RawMessage) error {
-	var meta struct{ Schema, Package, Name, DefaultChannel string }
+	var meta struct {
+		Schema         string `json:"schema"`
+		Package        string `json:"package"`
+		Name           string `json:"name"`
+		DefaultChannel string `json:"defaultChannel"`
+	}
 	if err := json.Unmarshal(blob, &meta); err != nil {
 		return err
 	}

@@ -50,7 +50,13 @@ func istioImages(ctx context.Context, file string) ([]namedImage, error) {
 		return nil, fmt.Errorf("IMAGES: %w", err)
 	}
 	var list struct {
-		Images []struct{ Component, Version, Name, Repository, Tag, Digest string }
+		Images []struct {
+			Component  string `json:"component"`
+			Version    string `json:"version"`
+			Name       string `json:"name"`
+			Repository string `json:"repository"`
+			Digest     string `json:"digest"`
+		} `json:"images"`
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, fmt.Errorf("IMAGES: %s is no list of images as JSON: %w", file, err)

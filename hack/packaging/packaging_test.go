@@ -35,7 +35,8 @@ func TestOptionsThatCanNotBePackaged(t *testing.T) {
 		{"no image", Options{Version: "0.1.0"}, `IMAGE "": want the operator's image by digest`},
 		{"an image of no version", Options{Version: "0.1.0", Image: "registry.example.com:5000/meshwright"}, "want the operator's image by digest"},
 		{
-			"a tag, which may be pushed again", Options{Version: "0.1.0", Image: "registry.example.com/meshwright:v1"},
+			"a tag, which may be pushed again",
+			Options{Version: "0.1.0", Image: "registry.example.com/meshwright:v1"},
 			`IMAGE "registry.example.com/meshwright:v1": want the operator's image by digest, such as registry.example.com/mesh/meshwright@sha256:…`,
 		},
 		{"half a digest", Options{Version: "0.1.0", Image: "registry.example.com/meshwright@sha256:12"}, "want the operator's image by digest"},
