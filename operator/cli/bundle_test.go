@@ -64,6 +64,16 @@ var seeds = map[string]string{
 	"private key in a webhook's caBundle": "MC4CAQAwBQYDK2VwBCIEIHNlZWRzZWVkc2VlZHNlZWRzZWVkc2VlZHNlZWQw",
 	"certificate's key below a name":      "seed-tls-private",
 	"error of a log":                      "seed-in-an-error",
+	"flag and its value in one word":      "seed-within-a-word",
+	"command of a shell":                  "seed-of-a-shell",
+	"variable with a short name":          "seed-short",
+	"variable that nobody knows":          "seed-unknown-variable",
+	"address of a hook in a variable":     "seed-of-a-channel/abc-def",
+	"key of credentials":                  "seed-credential-key",
+	"flag in a log":                       "seed-logged-flag",
+	"hook in a log":                       "seed-logged-hook",
+	"label of a namespace":                "seed-of-a-label",
+	"another's pod beside the operator":   "seed-of-another-operator",
 }
 
 // log is what an operator logs that should know better.
@@ -78,6 +88,7 @@ func seededLog() string {
 		"login password=" + seeds["password in a log"] + " user=me",
 		`{"level":"info","client_secret":"` + seeds["JSON in a log"] + `","ok":true}`,
 		"jwt " + seeds["variable with a token"], "git " + seeds["token of a forge"] + " aws " + seeds["key of a cloud"],
+		"running mysql --password " + seeds["flag in a log"] + " shop", "POST https://discord.com/api/webhooks/1/" + seeds["hook in a log"] + ": 500",
 		"GET https://" + seeds["variable with an address"] + "@example.com/a?sig=" + seeds["query of a hook"],
 	}, "\n")
 }
@@ -97,11 +108,17 @@ func seededPod(namespace, name string, labels map[string]string) *corev1.Pod {
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{
 				Name: "discovery", Image: "istio/pilot:1.29.1",
-				Args: []string{"--log-level=info", "--db-password=" + seeds["flag"], "--token", seeds["flag and its value apart"], "serve"},
+				Args: []string{"--log-level=info", "--db-password=" + seeds["flag"], "--token", seeds["flag and its value apart"], "serve",
+					"--token " + seeds["flag and its value in one word"], "mysql -u me --secret " + seeds["command of a shell"] + "; true",
+				},
 				Env: []corev1.EnvVar{
 					{Name: "DB_PASSWORD", Value: seeds["variable named so"]},
 					{Name: "IDENTITY", Value: seeds["variable with a token"]},
 					{Name: "DATABASE", Value: "postgres://" + seeds["variable with an address"] + "@db.example.com/shop"},
+					{Name: "DB_PASS", Value: seeds["variable with a short name"]},
+					{Name: "REDIS_AUTH", Value: seeds["variable with a short name"]},
+					{Name: "FLAVOUR", Value: seeds["variable that nobody knows"]},
+					{Name: "PILOT_NOTIFY", Value: "https://discord.com/api/webhooks/1/" + seeds["address of a hook in a variable"]},
 					{Name: "PILOT_TRACE_SAMPLING", Value: "1.0"},
 					{Name: "SECRET_TTL", Value: "24h0m0s"},
 				},
@@ -112,11 +129,22 @@ func seededPod(namespace, name string, labels map[string]string) *corev1.Pod {
 	}
 }
 
+// seededOther is a pod of somebody else in the operator's namespace.
+func seededOther() *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "meshwright-system", Name: "other-1", Labels: map[string]string{"app": "other"}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "other", Image: "other", Env: []corev1.EnvVar{{Name: "PILOT_OTHER", Value: seeds["another's pod beside the operator"]}},
+		}}},
+	}
+}
+
 func seededObjects() []client.Object {
 	mesh := aMesh()
 	mesh.Spec.ControlPlane.Values = &apiextensionsv1.JSON{Raw: []byte(`{"pilot":{"dbPassword":"` + seeds["value named so"] + `","env":{"API_TOKEN":"` + seeds["value named so"] + `"}},
 		"secrets":{"db":{"hidden":"` + seeds["value below a name"] + `"}},"tokens":["` + seeds["list of tokens"] + `"],"autoscaleMin":2,
-		"tls":{"privateKey":"` + seeds["certificate's key below a name"] + `"}}`)}
+		"tls":{"privateKey":"` + seeds["certificate's key below a name"] + `","key":"` + seeds["key of credentials"] + `"},
+		"credentials":{"key":"` + seeds["key of credentials"] + `"},"tolerations":[{"key":"dedicated","operator":"Exists"}]}`)}
 	mesh.Spec.ControlPlane.MeshConfig = &apiextensionsv1.JSON{Raw: []byte(`{"raw":"a: 1\npassword: ` + seeds["mesh configuration in a text"] + `\n",
 		"extensionProviders":[{"headers":{"X-Team":"` + seeds["header"] + `"}},{"headers":[{"name":"X-Team","value":"` + seeds["header"] + `"}]}]}`)}
 	mesh.Spec.Upgrade.Notifications = []v1alpha1.Notification{
@@ -141,7 +169,8 @@ func seededObjects() []client.Object {
 			ObjectMeta: metav1.ObjectMeta{Name: "wrong"},
 			Webhooks:   []admissionregistrationv1.ValidatingWebhook{{Name: "a.example.com", ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: bundle}}},
 		},
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"istio.io/rev": "1-28-2"}}},
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"istio.io/rev": "1-28-2", "example.com/api-token": seeds["label of a namespace"]}}},
+		seededOther(),
 		&eventsv1.Event{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"}, Note: "token=" + seeds["event"], Reason: "Shifting",
 			Regarding: corev1.ObjectReference{Kind: rolloutKind, Name: "default-8"},
@@ -210,7 +239,7 @@ func TestBundleHoldsNoSecret(t *testing.T) {
 		}
 	}
 	for name, wants := range map[string][]string{
-		"meshwright/meshinstallations/default.yaml":         {"autoscaleMin: 2", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.28.2"},
+		"meshwright/meshinstallations/default.yaml":         {"autoscaleMin: 2", "key: dedicated", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.28.2"},
 		"meshwright/meshrevisions/1-29-1.yaml":              {"version: 1.29.1"},
 		"meshwright/meshrollouts/default-8.yaml":            {"name: go", "AwaitingApproval"},
 		"istio/pods/istio-system_istiod-1.yaml":             {"PILOT_TRACE_SAMPLING", `value: "1.0"`, "value: 24h0m0s", "secretName: cacerts", "--log-level=info", "serve"},
@@ -220,7 +249,7 @@ func TestBundleHoldsNoSecret(t *testing.T) {
 		"logs/istio-system/istiod-1/discovery.previous.log": {"starting revision"},
 		"events/default.yaml":                               {"Shifting"},
 		"namespaces.json":                                   {`"istio.io/rev": "1-28-2"`},
-		"counts.json":                                       {`"pods": 2`},
+		"counts.json":                                       {`"pods": 3`},
 		"version.json":                                      {`"kind": "MeshVersion"`},
 		"manifest.json":                                     {"Secrets", "they are never read", "meshwright-system/meshwright-1", "no log for token=[redacted]"},
 	} {

@@ -35,7 +35,9 @@ func (b *bundle) kinds() []collected {
 	for _, kind := range []string{"MeshInstallation", "MeshRevision", "MeshGateway", "MeshRollout", "MeshRotation"} {
 		out = append(out, collected{v1alpha1.GroupVersion.WithKind(kind), nil, "meshwright"})
 	}
-	ofMesh, ofOperator := []client.ListOption{client.HasLabels{v1alpha1.LabelMesh}}, []client.ListOption{client.InNamespace(*b.OperatorNamespace)}
+	ofMesh := []client.ListOption{client.HasLabels{v1alpha1.LabelMesh}}
+	// Other operators may be in the same namespace.
+	ofOperator := []client.ListOption{client.InNamespace(*b.OperatorNamespace), client.MatchingLabels{"app.kubernetes.io/name": "meshwright"}}
 	for _, kind := range []schema.GroupVersionKind{
 		{Group: "apps", Version: "v1", Kind: "Deployment"},
 		{Version: "v1", Kind: "Service"},
@@ -153,7 +155,7 @@ func (b *bundle) events(ctx context.Context, namespaces map[string]bool) error {
 // counts says how large the cluster is, and how namespaces are labelled.
 func (b *bundle) counts(ctx context.Context) error {
 	counts := map[string]int{}
-	labels := map[string]map[string]string{}
+	labels := map[string]any{}
 	for _, kind := range []string{"Namespace", "Node", "Pod"} {
 		list := &metav1.PartialObjectMetadataList{}
 		list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(kind))
@@ -169,7 +171,11 @@ func (b *bundle) counts(ctx context.Context) error {
 			counts[strings.ToLower(kind)+"s"] += len(list.Items)
 			for i := range list.Items {
 				if kind == "Namespace" {
-					labels[list.Items[i].Name] = list.Items[i].Labels
+					of := map[string]any{}
+					for label, value := range list.Items[i].Labels {
+						of[label] = b.redactor.value(label, value)
+					}
+					labels[list.Items[i].Name] = of
 				}
 			}
 			if list.Continue == "" {

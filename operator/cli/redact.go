@@ -25,11 +25,18 @@ var (
 	// secretKey is a name of a field, variable, header or annotation whose value is a secret.
 	secretKey = regexp.MustCompile(`(?i)(passw(or)?d|passphrase|pwd|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|signing[-_.]?key|encryption[-_.]?key|` +
 		`credential|authorization|bearer|cookie|session[-_.]?id|hmac|client[-_.]?key|ssh[-_.]?key|dockerconfig|connection[-_.]?string|dsn$)`)
+	// shortKey is a name that ends in a short word for a secret: DB_PASS, redisAuth, signing.key.
+	shortKey = regexp.MustCompile(`(?i:(^|[-_.])(pass|auth|pat)$|[-_.]key$)|[a-z0-9](Pass|Auth)$`)
+	// openVariable is the name of an environment variable of Istio, Kubernetes, Go or ours, whose value is configuration. All others are taken out.
+	openVariable = regexp.MustCompile(`^(PILOT|ISTIO|ISTIOD|ISTIO_META|ENABLE|DISABLE|PROXY|ENVOY|XDS|CA|CITADEL|INJECTION|VALIDATION|EXTERNAL|TRUST|CLUSTER|POD|SERVICE|INSTANCE|NODE|` +
+		`KUBERNETES|GO|HOST|JWT_POLICY|REVISION|ROOT|LOCAL|UNSAFE|PLATFORM|SHARED|TERMINATION|SECRET_TTL|SECRET_GRACE|WORKLOAD|OUTPUT|MESHWRIGHT)(_[A-Z0-9_]+)?$|^GO[A-Z]+$`)
 	// openKey is such a name whose value only says where a secret is, or how long it lives.
 	openKey = regexp.MustCompile(`(?i)((secret|token|credential)s?[-_.]?(name|ref|names|refs|namespace|policy|ttl|path|seconds|type|class|kind|request|projection)$|` +
 		`^(image)?pullsecrets$|^casecret$|^secret_ttl$|^serviceaccounttoken$|^automountserviceaccounttoken$|^awaiting|^answer$)`)
 	// naming are the fields below a secret's name that only say which one is meant.
-	naming = []string{"name", "namespace", "kind", "group", "key", "path", "type", "optional", "mode", "audience"}
+	naming = []string{"name", "namespace", "kind", "group", "path", "type", "optional", "mode", "audience"}
+	// selecting are the fields beside one called key that make it a name: of a label, of an entry, of a taint.
+	selecting = []string{"name", "operator", "path", "values", "effect", "topologyKey"}
 
 	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?-----END [A-Z0-9 ]*PRIVATE KEY-----`)
 	// cutKey is one whose beginning or end was cut off.
@@ -39,8 +46,13 @@ var (
 	known  = regexp.MustCompile(`\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{15,}|xox[abprs]-[A-Za-z0-9-]{10,}|` +
 		`(AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{20,})\b`)
 	// assigned is a secret by its name, in text: key=value, "key": "value", --key value, key: value.
-	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9]+[-_.])*(?:passw(?:or)?d|passphrase|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?|authorization|` +
+	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9]+[-_.])*(?:passw(?:or)?d|passphrase|pass|pwd|auth|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?|authorization|` +
 		`cookie|client[-_.]?key)(?:[-_.][a-z0-9]+)*\\?["']?\s*[:=]\s*)(\\"[^"\\]*\\"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&"'})\]]+)`)
+	// flagged is the same behind a flag: --token value, -password value.
+	flagged = regexp.MustCompile(`(?i)(--?(?:[a-z0-9]+[-_.])*(?:passw(?:or)?d|passphrase|pass|pwd|auth|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?)` +
+		`(?:[-_.][a-z0-9]+)*["']?\s+)([^\s-][^\s"']*)`)
+	// hook is the path of a hook or bot, which is its secret.
+	hook    = regexp.MustCompile(`(?i)/(webhooks?|services|hooks?|incoming|trigger|bot[0-9]*)(/|:|$)`)
 	address = regexp.MustCompile(`\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>\\` + "`" + `]+`)
 	encoded = regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`)
 )
@@ -59,6 +71,13 @@ func (r *redactor) text(in string) string {
 	out = r.replace(assigned, out, func(found string) string {
 		parts := assigned.FindStringSubmatch(found)
 		if strings.Contains(parts[2], redacted) || openText(parts[1]) {
+			return found
+		}
+		return parts[1] + redacted
+	})
+	out = r.replace(flagged, out, func(found string) string {
+		parts := flagged.FindStringSubmatch(found)
+		if openKey.MatchString(strings.Trim(parts[1], `-"' `)) || strings.Contains(parts[2], redacted) {
 			return found
 		}
 		return parts[1] + redacted
@@ -118,7 +137,8 @@ func (r *redactor) address(in string) string {
 	if err != nil {
 		return redacted
 	}
-	if parsed.User == nil && parsed.RawQuery == "" && parsed.Fragment == "" {
+	secretive := hook.MatchString(parsed.Path)
+	if parsed.User == nil && parsed.RawQuery == "" && parsed.Fragment == "" && !secretive {
 		return in
 	}
 	where, _, _ := strings.Cut(in, "://")
@@ -126,7 +146,11 @@ func (r *redactor) address(in string) string {
 	if parsed.User != nil {
 		out += redacted + "@"
 	}
-	out += parsed.Host + parsed.EscapedPath()
+	out += parsed.Host
+	if secretive {
+		return out + "/" + redacted
+	}
+	out += parsed.EscapedPath()
 	if parsed.RawQuery != "" {
 		out += "?" + redacted
 	}
@@ -192,7 +216,9 @@ func (r *redactor) value(key string, v any) any {
 }
 
 // hides says whether a name is that of a secret.
-func hides(key string) bool { return secretKey.MatchString(key) && !openKey.MatchString(key) }
+func hides(key string) bool {
+	return (secretKey.MatchString(key) || shortKey.MatchString(key)) && !openKey.MatchString(key)
+}
 
 func (r *redactor) word(key, v string) any {
 	switch {
@@ -219,13 +245,17 @@ func (r *redactor) members(key string, v map[string]any) any {
 		switch {
 		case k == "managedFields":
 			continue
-		case k == "value" && hides(name), strings.EqualFold(key, "headers"):
+		case k == "value" && (hides(name) || strings.EqualFold(key, "env") && !openVariable.MatchString(name)), strings.EqualFold(key, "headers"):
 			r.count++
 			out[k] = redacted
 		case k == "objects" && packed(member):
 			r.count++
 			out[k] = redacted // the rendered objects of a revision, compressed
-		case hides(key) && !slices.Contains(naming, k) && !openKey.MatchString(k):
+		case strings.EqualFold(key, "env") && k == strings.ToUpper(k) && !openVariable.MatchString(k),
+			k == "key" && packed(member) && !slices.ContainsFunc(selecting, func(s string) bool { return v[s] != nil }):
+			r.count++
+			out[k] = redacted
+		case hides(key) && k != "key" && !slices.Contains(naming, k) && !openKey.MatchString(k):
 			out[k] = r.everything(member)
 		default:
 			out[k] = r.value(k, member)
@@ -248,7 +278,8 @@ func (r *redactor) list(key string, v []any) any {
 		word, isWord := member.(string)
 		object, isObject := member.(map[string]any)
 		switch {
-		case isWord && (next || hides(key)):
+		case isWord && (next || hides(key)),
+			isWord && (key == "args" || key == "command") && strings.ContainsAny(word, " \n\t"): // a command line in one word
 			r.count++
 			member = redacted
 		case isObject && strings.EqualFold(key, "headers") && object["value"] != nil:
