@@ -41,6 +41,7 @@ func (f *factory) waiting(ctx context.Context, p *patience, on string, wait func
 	}
 	err := wait(ctx)
 	switch {
+	case ctx.Err() == nil: // what ended is the wait, not its time
 	case errors.Is(err, context.Canceled):
 		_, _ = fmt.Fprintf(f.ErrOut, "\nno longer waiting: %s goes on as it was told (kubectl mesh status shows it, kubectl mesh pause stops it)\n", on)
 		return err
@@ -126,12 +127,12 @@ func (f *factory) follow(ctx context.Context, c client.WithWatch, out io.Writer,
 	if o.rotation != nil {
 		lists = []client.ObjectList{&v1alpha1.MeshRotationList{}}
 	}
-	return f.whenChanged(ctx, c, lists, func(ctx context.Context) (bool, error) {
+	return f.await(ctx, c, lists, func(ctx context.Context) (bool, error) {
 		if err := o.again(ctx, c); err != nil {
 			if apierrors.IsNotFound(err) {
 				return true, blockedf("%s was deleted", o)
 			}
-			return true, explain(err)
+			return false, explain(err)
 		}
 		if o.observed() {
 			says.of(o)

@@ -192,11 +192,17 @@ func (o operation) again(ctx context.Context, c client.Reader) error {
 func (f *factory) operations(ctx context.Context, c client.Reader, w which) ([]operation, error) {
 	switch {
 	case w.rollout != "":
-		o := &v1alpha1.MeshRollout{}
-		return []operation{{rollout: o}}, f.named(ctx, c, w.rollout, o, &v1alpha1.MeshRolloutList{})
+		o := operation{rollout: &v1alpha1.MeshRollout{}}
+		if err := f.named(ctx, c, w.rollout, o.rollout, &v1alpha1.MeshRolloutList{}); err != nil {
+			return nil, err
+		}
+		return []operation{o}, w.belongs(o)
 	case w.rotation != "":
-		o := &v1alpha1.MeshRotation{}
-		return []operation{{rotation: o}}, f.named(ctx, c, w.rotation, o, &v1alpha1.MeshRotationList{})
+		o := operation{rotation: &v1alpha1.MeshRotation{}}
+		if err := f.named(ctx, c, w.rotation, o.rotation, &v1alpha1.MeshRotationList{}); err != nil {
+			return nil, err
+		}
+		return []operation{o}, w.belongs(o)
 	}
 	mesh, err := f.Mesh(ctx, c, w.mesh)
 	if err != nil {
@@ -223,6 +229,14 @@ func (f *factory) operations(ctx context.Context, c client.Reader, w which) ([]o
 		})
 	}
 	return out, nil
+}
+
+// belongs refuses an operation of another mesh than the one that is named beside it.
+func (w which) belongs(o operation) error {
+	if w.mesh != "" && o.mesh() != w.mesh {
+		return usagef("%s is of mesh %s, not of %s: leave --mesh out, or name another", o, o.mesh(), w.mesh)
+	}
+	return nil
 }
 
 func rank(o operation, active *v1alpha1.ActiveOperation) int {

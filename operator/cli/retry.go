@@ -70,6 +70,9 @@ func (v *verb) retried(ctx context.Context, c client.Reader) (*v1alpha1.MeshRoll
 		if err := v.named(ctx, c, v.rollout, o, &v1alpha1.MeshRolloutList{}); err != nil {
 			return nil, nil, err
 		}
+		if err := v.belongs(operation{rollout: o}); err != nil {
+			return nil, nil, err
+		}
 		mesh, err := v.Mesh(ctx, c, o.Spec.Plan.Mesh)
 		return o, mesh, err
 	}
@@ -110,7 +113,7 @@ func again(used int32, ended bool) set {
 		what: text("it goes on from where it halted"), wait: completes,
 	}
 	if ended {
-		s.what, s.taken = text("another rollout tries its target again"), true
+		s.what, s.anew = text("another rollout tries its target again"), true
 	}
 	return s
 }

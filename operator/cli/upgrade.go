@@ -204,7 +204,7 @@ func (o *upgradeOptions) follow(ctx context.Context, c client.WithWatch, mesh, b
 	says := o.decisions(o.said(o.output))
 	generation := mesh.Generation
 	lists := []client.ObjectList{&v1alpha1.MeshInstallationList{}, &v1alpha1.MeshRolloutList{}, &v1alpha1.MeshRotationList{}}
-	return o.whenChanged(ctx, c, lists, func(ctx context.Context) (bool, error) {
+	return o.await(ctx, c, lists, func(ctx context.Context) (bool, error) {
 		s, err := o.take(ctx, c, mesh.Name)
 		if err != nil {
 			return true, err

@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -36,6 +39,8 @@ type set struct {
 	wait goal
 	// taken says that it is enough that the operator has seen it.
 	taken bool
+	// anew says that another rollout takes up what this one, which has ended, did not reach.
+	anew bool
 }
 
 // bind gives a command the flags of a verb.
@@ -64,7 +69,14 @@ func (v *verb) with(ctx context.Context, c client.WithWatch, choose func(client.
 	if err != nil {
 		return err
 	}
-	changed, err := v.steer(ctx, c, o, s.right, func() (bool, error) { return s.change(o) })
+	changed, err := v.steer(ctx, c, o, s.right, func() (bool, error) {
+		if !s.anew { // it may have ended since it was read
+			if err := ended(o); err != nil {
+				return false, err
+			}
+		}
+		return s.change(o)
+	})
 	if err != nil {
 		return err
 	}
@@ -84,7 +96,10 @@ func (v *verb) with(ctx context.Context, c client.WithWatch, choose func(client.
 
 func (v *verb) waitFor(ctx context.Context, c client.WithWatch, o operation, s set) error {
 	return v.waiting(ctx, v.patience, o.String(), func(ctx context.Context) error {
-		if !s.taken {
+		switch {
+		case s.anew:
+			return v.followNext(ctx, c, o, s.wait)
+		case !s.taken:
 			return v.follow(ctx, c, v.said(v.output), o, s.wait)
 		}
 		says := v.decisions(v.said(v.output))
@@ -92,9 +107,9 @@ func (v *verb) waitFor(ctx context.Context, c client.WithWatch, o operation, s s
 		if o.rotation != nil {
 			lists = []client.ObjectList{&v1alpha1.MeshRotationList{}}
 		}
-		return v.whenChanged(ctx, c, lists, func(ctx context.Context) (bool, error) {
+		return v.await(ctx, c, lists, func(ctx context.Context) (bool, error) {
 			if err := o.again(ctx, c); err != nil {
-				return true, explain(err)
+				return false, explain(err)
 			}
 			if o.observed() {
 				says.of(o)
@@ -102,6 +117,31 @@ func (v *verb) waitFor(ctx context.Context, c client.WithWatch, o operation, s s
 			return o.observed(), nil
 		})
 	})
+}
+
+// followNext waits for the rollout that follows one that has ended, and then for that. What keeps it from being made is in the mesh's UpToDate.
+func (v *verb) followNext(ctx context.Context, c client.WithWatch, last operation, g goal) error {
+	says := v.decisions(v.said(v.output))
+	next := operation{rollout: &v1alpha1.MeshRollout{}}
+	lists := []client.ObjectList{&v1alpha1.MeshInstallationList{}, &v1alpha1.MeshRolloutList{}}
+	err := v.await(ctx, c, lists, func(ctx context.Context) (bool, error) {
+		var m v1alpha1.MeshInstallation
+		if err := c.Get(ctx, client.ObjectKey{Name: last.mesh()}, &m); err != nil {
+			return false, explain(err)
+		}
+		active := m.Status.ActiveOperation
+		if active != nil && active.Kind == rolloutKind && active.Name != last.object().GetName() {
+			return true, explain(c.Get(ctx, client.ObjectKey{Name: active.Name}, next.rollout))
+		}
+		if now := apimeta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionUpToDate); now != nil {
+			says.say(now.Reason, "", now.Message)
+		}
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	return v.follow(ctx, c, v.said(v.output), next, g)
 }
 
 func text(t string) func(operation) string { return func(operation) string { return t } }
@@ -272,15 +312,24 @@ func (v *verb) holdMesh(ctx context.Context, c client.WithWatch, paused bool) er
 		_, _ = fmt.Fprintf(said, "mesh %s is %s\n", mesh.Name, state)
 		return v.object(v.output, c, mesh)
 	}
-	before := mesh.DeepCopy()
-	mesh.Spec.Paused = paused
-	if err := c.Patch(ctx, mesh, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		before := mesh.DeepCopy()
+		mesh.Spec.Paused = paused
+		err := c.Patch(ctx, mesh, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		if apierrors.IsConflict(err) {
+			if again := c.Get(ctx, client.ObjectKeyFromObject(mesh), mesh); again != nil {
+				return again
+			}
+		}
+		return err
+	})
+	if err != nil {
 		return v.denied(ctx, c, err, "patch", "meshinstallations", mesh.Name)
 	}
 	_, _ = fmt.Fprintf(said, "mesh %s %s: %s\n", mesh.Name, state, what)
 	if v.patience.wait {
 		err := v.waiting(ctx, v.patience, "mesh "+mesh.Name, func(ctx context.Context) error {
-			return v.whenChanged(ctx, c, []client.ObjectList{&v1alpha1.MeshInstallationList{}}, func(ctx context.Context) (bool, error) {
+			return v.await(ctx, c, []client.ObjectList{&v1alpha1.MeshInstallationList{}}, func(ctx context.Context) (bool, error) {
 				err := c.Get(ctx, client.ObjectKeyFromObject(mesh), mesh)
 				return mesh.Status.ObservedGeneration >= mesh.Generation, explain(err)
 			})

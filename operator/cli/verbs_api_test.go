@@ -314,7 +314,7 @@ func TestVerbsOfRotationsOnARealAPIServer(t *testing.T) {
 	w.expect(t, "a phase", oncall, ExitOK, []string{"approve"}, "step Drop approved by oncall@example.com")
 	w.expect(t, "a pause, by who may not", viewer, ExitError, []string{"pause"}, "needs the RBAC verb patch and pause on meshrotations.meshwright.io")
 	w.expect(t, "a pause", oncall, ExitOK, []string{"pause", "--rotation", "default-2"}, "MeshRotation default-2 paused")
-	w.expect(t, "a rollback", oncall, ExitOK, []string{"rollback"}, "it goes back to the old CA")
+	w.expect(t, "a rollback", oncall, ExitOK, []string{"rollback", "--rotation", "default-2"}, "it goes back to the old CA")
 	w.expect(t, "the whole of it", oncall, ExitOK, []string{"certs", "status"}, "rotation default-2", "Drop", "approved by oncall@example.com", "MeshRotation default-2 is paused")
 	change(t, w, "default", &v1alpha1.MeshInstallation{}, func(*v1alpha1.MeshInstallation) {})
 }

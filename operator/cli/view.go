@@ -283,6 +283,8 @@ func (s *snapshot) awaitingOf(o operation, both bool, ask func(what, command str
 		ask(o.String()+": "+message, "waive "+string(v1alpha1.ProofConnection)+" --for 1h", flags...)
 	case o.rollout != nil && reason == v1alpha1.ReasonAwaitingRestarts:
 		ask(o.String()+": "+message, "")
+	case reason == v1alpha1.ReasonAborted && o.rotation != nil:
+		ask(o.String()+": "+message, "rollback", "--rotation", o.rotation.Name)
 	case reason == v1alpha1.ReasonAborted:
 		ask(o.String()+": "+message, "rollback", flags...)
 	case o.halted() && o.rollout != nil:

@@ -18,10 +18,12 @@ import (
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
-// redrawEvery bounds how often something is looked at again; rewatchAfter is how long a watch that has ended is left alone.
+// redrawEvery bounds how often something is looked at again; rewatchAfter is how long a watch that has ended is left alone; lookAgain is how often a
+// wait looks although nothing was told to have changed.
 const (
 	redrawEvery  = 300 * time.Millisecond
 	rewatchAfter = time.Second
+	lookAgain    = 10 * time.Second
 )
 
 // everything is what a mesh is shown by.
@@ -32,8 +34,34 @@ func everything() []client.ObjectList {
 }
 
 // whenChanged looks once, and again when an object of the lists has changed, until look says that it is done. Kinds that the user may not watch are
-// left out. It ends with the context.
+// left out, unless there is no other. It ends with the context.
 func (f *factory) whenChanged(ctx context.Context, c client.WithWatch, lists []client.ObjectList, look func(context.Context) (done bool, err error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changed := make(chan struct{}, 1)
+	var denied error
+	watched := 0
+	for _, list := range lists {
+		first, err := c.Watch(ctx, list)
+		if apierrors.IsForbidden(err) {
+			denied = err
+			continue
+		}
+		if err != nil {
+			return explain(err)
+		}
+		watched++
+		go f.tell(ctx, c, list, first, changed)
+	}
+	if watched == 0 && denied != nil {
+		return denied
+	}
+	return f.looks(ctx, changed, 0, look)
+}
+
+// await is whenChanged for a wait, which goes on for hours: it also looks from time to time, whatever may be watched, and outlives an API server that
+// does not answer for a while, which it says once.
+func (f *factory) await(ctx context.Context, c client.WithWatch, lists []client.ObjectList, look func(context.Context) (done bool, err error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	changed := make(chan struct{}, 1)
@@ -43,10 +71,33 @@ func (f *factory) whenChanged(ctx context.Context, c client.WithWatch, lists []c
 			continue
 		}
 		if err != nil {
-			return explain(err)
+			first = nil // it is tried again
 		}
 		go f.tell(ctx, c, list, first, changed)
 	}
+	said := ""
+	return f.looks(ctx, changed, lookAgain, func(ctx context.Context) (bool, error) {
+		done, err := look(ctx)
+		if err == nil || done || !passing(err) {
+			return done, err
+		}
+		if text := err.Error(); text != said && ctx.Err() == nil {
+			said = text
+			_, _ = fmt.Fprintf(f.ErrOut, "still waiting: %s\n", text)
+		}
+		return false, nil
+	})
+}
+
+// passing says whether an error may be another one, or none, when the same is asked again.
+func passing(err error) bool {
+	var exit *exitError
+	var missing *notFoundError
+	return !errors.As(err, &exit) && !errors.As(err, &missing) && !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) && !apierrors.IsNotFound(err)
+}
+
+// looks looks once, and again when it is told that something has changed, or after a while; a while of 0 is never.
+func (f *factory) looks(ctx context.Context, changed <-chan struct{}, while time.Duration, look func(context.Context) (done bool, err error)) error {
 	for {
 		done, err := look(ctx)
 		if ctx.Err() != nil {
@@ -55,10 +106,15 @@ func (f *factory) whenChanged(ctx context.Context, c client.WithWatch, lists []c
 		if done || err != nil {
 			return err
 		}
+		var later <-chan time.Time
+		if while > 0 {
+			later = f.Clock.After(while)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-later:
 		}
 		select { // what changes together is looked at together
 		case <-ctx.Done():
