@@ -5,6 +5,7 @@ package installation
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -257,7 +258,12 @@ func (r *Reconciler) finish(ctx context.Context, s *scope) (outcome, error) {
 	s.mesh.Status.ActiveOperation, s.mesh.Status.CanaryRevision = nil, ""
 	s.mesh.Status.Step, s.mesh.Status.PendingVersion = "", ""
 	s.active = nil
-	return outcome{again: time.Second}, r.prune(ctx, s)
+	out := outcome{again: time.Second}
+	if o.Status.Progress.Outcome != v1alpha1.OutcomeCompleted {
+		// What the spec wants now is found out by the next look; until then nobody is told that it is reached.
+		out.behind = behind(v1alpha1.ReasonTargetFailed, fmt.Sprintf("MeshRollout %s to %s did not get there", o.Name, o.Spec.Plan.To.Version))
+	}
+	return out, r.prune(ctx, s)
 }
 
 // prune deletes the oldest rollouts that have ended. The newest one is always kept: the next is numbered after it.

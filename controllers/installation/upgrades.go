@@ -51,7 +51,11 @@ func (r *Reconciler) upgrades(s *scope) {
 			about = "about "
 		}
 		reason = v1alpha1.ReasonEndOfLife
-		message = fmt.Sprintf("support of Istio %s ends %s%s; %s", line.Name, about, line.EndOfLife.Format(time.DateOnly), message)
+		ends := "ends"
+		if version.Ended(line, r.Clock.Now()) {
+			ends = "ended"
+		}
+		message = fmt.Sprintf("support of Istio %s %s %s%s; %s", line.Name, ends, about, line.EndOfLife.Format(time.DateOnly), message)
 	}
 	conditions.Set(&status.Conditions, s.mesh.Generation, v1alpha1.ConditionUpgradeAvailable, verdict, reason, message)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/clock"
@@ -96,6 +97,7 @@ func TestRetryOfWhatHasEnded(t *testing.T) {
 		defer cancel()
 		mesh := settledMesh()
 		mesh.Status.FailedTarget = &v1alpha1.FailedTarget{Version: "1.29.1", Rollout: "default-7"}
+		mesh.Status.Conditions = []metav1.Condition{condition(v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonTargetFailed, "did not get there")}
 		ended := endedRollout()
 		ended.Status.Progress.Outcome = v1alpha1.OutcomeRolledBack
 		c := fakeClient(t, mesh, ended)

@@ -318,7 +318,7 @@ func (f *factory) idle(ctx context.Context, c client.Reader, w which) error {
 		return err
 	}
 	text := "nothing is under way on mesh " + mesh.Name
-	if failed := mesh.Status.FailedTarget; failed != nil {
+	if failed := failedTarget(mesh); failed != nil {
 		text += fmt.Sprintf("; MeshRollout %s did not reach %s: kubectl mesh retry --rollout %s tries it again", failed.Rollout, failed.Version, failed.Rollout)
 	}
 	return blockedf("%s", text)

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -87,9 +89,15 @@ func (o *planOptions) run(ctx context.Context, name string) error {
 	if err := o.output.check(); err != nil {
 		return err
 	}
-	if !o.offline && o.file != "" && o.unconfigured() {
-		o.offline = true
-		_, _ = fmt.Fprintln(o.ErrOut, "there is no kubeconfig: planning without a cluster")
+	if !o.offline && o.file != "" {
+		none, err := o.unconfigured()
+		if err != nil {
+			return err
+		}
+		if none {
+			o.offline = true
+			_, _ = fmt.Fprintln(o.ErrOut, "there is no kubeconfig: planning without a cluster")
+		}
 	}
 	if o.offline && o.file == "" {
 		return usagef("--offline needs a file: -f mesh.yaml")
@@ -142,10 +150,22 @@ func (o *planOptions) run(ctx context.Context, name string) error {
 	return view.exit()
 }
 
-// unconfigured says whether nothing tells where a cluster is.
-func (o *planOptions) unconfigured() bool {
+// unconfigured says whether nothing tells where a cluster is. A KUBECONFIG that names no file is a mistake, and no word for that.
+func (o *planOptions) unconfigured() (bool, error) {
 	raw, err := o.Flags.ToRawKubeConfigLoader().RawConfig()
-	return err == nil && len(raw.Contexts) == 0 && len(raw.Clusters) == 0 && *o.Flags.APIServer == "" && os.Getenv("KUBERNETES_SERVICE_HOST") == ""
+	if err != nil || len(raw.Contexts) > 0 || len(raw.Clusters) > 0 || *o.Flags.APIServer != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+		return false, nil //nolint:nilerr // who asks the cluster is told
+	}
+	named := os.Getenv("KUBECONFIG")
+	if named == "" || slices.ContainsFunc(filepath.SplitList(named), exists) {
+		return true, nil
+	}
+	return false, usagef("KUBECONFIG names no file that exists (%s): mend it, or say --offline", named)
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // alone fills in the world where there is no cluster.

@@ -101,3 +101,14 @@ func BenchmarkPlanOffline(b *testing.B) {
 		Run(b.Context(), []string{"plan", "--offline", "-f", file}, genericiooptions.IOStreams{In: nil, Out: &bytes.Buffer{}, ErrOut: &bytes.Buffer{}})
 	}
 }
+
+// A KUBECONFIG with a mistake in it is not taken for the wish to plan without a cluster.
+func TestPlanWithMistakenKubeconfig(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "nowhere"))
+	var out, errs bytes.Buffer
+	code := Run(t.Context(), []string{"plan", "-f", installation(t, `{version: "1.29.1"}`)}, genericiooptions.IOStreams{Out: &out, ErrOut: &errs})
+	if code != ExitUsage || !strings.Contains(errs.String(), "KUBECONFIG names no file") || out.Len() > 0 {
+		t.Errorf("exit code %d: %s%s", code, &out, &errs)
+	}
+}

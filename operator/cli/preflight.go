@@ -272,7 +272,7 @@ func (o *preflightOptions) target(m *v1alpha1.MeshInstallation, known validate.F
 	}
 	to, err := validate.Target(wanted, known)
 	if err != nil {
-		return nil, usagef("%s", err)
+		return nil, blockedf("%s", err)
 	}
 	if o.to != "" || !to.Equal(known.Installed) {
 		return to, nil

@@ -84,7 +84,7 @@ func TestPreflightTargets(t *testing.T) {
 		{reason: "the newest that the plugin has charts of", version: "1.28", installed: "1.28.2", targets: []string{"1.30.0", "1.28.3"}, want: "1.28.3"},
 		{reason: "nowhere to move to", version: "1.28", installed: "1.28.2", want: "1.28.2"},
 		{reason: "a line means its newest anew", version: "1.28.2", to: "1.28", installed: "1.28.2", want: "1.28.3"},
-		{reason: "what does not exist", version: "1.28.2", to: "1.29.9", installed: "1.28.2", exit: ExitUsage},
+		{reason: "what does not exist", version: "1.28.2", to: "1.29.9", installed: "1.28.2", exit: ExitBlocked},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
 			m := &v1alpha1.MeshInstallation{}

@@ -45,11 +45,11 @@ func (v *verb) retry(ctx context.Context, c client.WithWatch) error {
 	if err != nil {
 		return err
 	}
-	failed := mesh.Status.FailedTarget
+	failed := failedTarget(mesh)
 	used := o.Status.Progress.Retries
 	ended := o.Status.Progress.Outcome != ""
 	if ended && (failed == nil || failed.Rollout != o.Name) {
-		return blockedf("%s has ended as %s, and there is nothing to try again", operation{rollout: o}, o.Status.Progress.Outcome)
+		return blockedf("%s has ended as %s, and what it was for is not wanted any more: there is nothing to try again", operation{rollout: o}, o.Status.Progress.Outcome)
 	}
 	if ended {
 		used = failed.Retries
@@ -87,7 +87,7 @@ func (v *verb) retried(ctx context.Context, c client.Reader) (*v1alpha1.MeshRoll
 	if o := s.rollout(); o != nil {
 		return o, mesh, nil
 	}
-	if failed := mesh.Status.FailedTarget; failed != nil {
+	if failed := failedTarget(mesh); failed != nil {
 		return o, mesh, v.named(ctx, c, failed.Rollout, o, &v1alpha1.MeshRolloutList{})
 	}
 	return nil, nil, blockedf("mesh %s has nothing to try again", mesh.Name)

@@ -217,6 +217,15 @@ func phaseState(i, at int, p v1alpha1.RotationProgress) v1alpha1.StepState {
 	return v1alpha1.StepWaiting
 }
 
+// failedTarget is what a rollout did not reach and the mesh still wants; nil for nothing.
+func failedTarget(m *v1alpha1.MeshInstallation) *v1alpha1.FailedTarget {
+	upToDate := apimeta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionUpToDate)
+	if upToDate == nil || upToDate.Reason != v1alpha1.ReasonTargetFailed {
+		return nil
+	}
+	return m.Status.FailedTarget
+}
+
 // usualProof is how long a phase of a rotation may wait for a proxy before a person is asked: most prove themselves within minutes.
 const usualProof = 3 * time.Minute
 
@@ -236,7 +245,7 @@ func (s *snapshot) awaiting(now time.Time) []AwaitedView {
 	if m.Spec.Paused {
 		ask("mesh "+m.Name+" is paused", "resume --mesh-wide")
 	}
-	if failed := m.Status.FailedTarget; failed != nil && s.rollout() == nil {
+	if failed := failedTarget(m); failed != nil && s.rollout() == nil {
 		ask(fmt.Sprintf("MeshRollout %s did not reach %s, and is not tried again by itself", failed.Rollout, failed.Version), "retry", "--rollout", failed.Rollout)
 	}
 	upToDate := apimeta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionUpToDate)

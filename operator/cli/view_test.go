@@ -110,6 +110,8 @@ func TestAwaiting(t *testing.T) {
 	phase.Status.Conditions = []metav1.Condition{condition(v1alpha1.ConditionComplete, metav1.ConditionFalse, v1alpha1.ReasonAwaitingApproval, "phase Drop waits")}
 	failed := settledMesh()
 	failed.Status.FailedTarget = &v1alpha1.FailedTarget{Version: "1.29.1", Rollout: "default-7"}
+	forgotten := failed.DeepCopy() // the spec wants something else by now
+	failed.Status.Conditions = []metav1.Condition{condition(v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonTargetFailed, "did not get there")}
 	young := aRotation()
 	young.Status.Progress.Entered = at(28)
 	still := settledMesh()
@@ -132,6 +134,7 @@ func TestAwaiting(t *testing.T) {
 		{"a pause", snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*paused}}, []string{"kubectl mesh resume"}},
 		{"a paused mesh", snapshot{mesh: still}, []string{"kubectl mesh resume --mesh-wide"}},
 		{"what failed", snapshot{mesh: failed, rollouts: []v1alpha1.MeshRollout{*endedRollout()}}, []string{"kubectl mesh retry --rollout default-7"}},
+		{"what failed, and is not wanted any more", snapshot{mesh: forgotten, rollouts: []v1alpha1.MeshRollout{*endedRollout()}}, nil},
 		{"restarts", snapshot{mesh: aMesh(), rollouts: []v1alpha1.MeshRollout{*in(v1alpha1.ReasonAwaitingRestarts, "restart them")}}, []string{""}},
 		{"a signature", snapshot{mesh: settledMesh(), rotations: []v1alpha1.MeshRotation{*signed}}, []string{"kubectl mesh certs csr --rotation default-2"}},
 		{"a holdout", snapshot{mesh: settledMesh(), rotations: []v1alpha1.MeshRotation{*aRotation()}}, []string{"kubectl mesh certs waive shop/cart-1 --for 1h"}},
