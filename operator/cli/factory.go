@@ -115,6 +115,8 @@ func explain(err error) error {
 		return &notFoundError{"this cluster does not know Meshwright's kinds: install the operator (" + v1alpha1.DocsURL + "install/), or choose another context"}
 	case apierrors.IsNotFound(err):
 		return &notFoundError{err.Error()}
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), v1alpha1.GroupVersion.Group):
+		return fmt.Errorf("%w; the ClusterRole meshwright-reader has the rights to look", err)
 	}
 	return err
 }

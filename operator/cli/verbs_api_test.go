@@ -234,7 +234,7 @@ func TestVerbsOnARealAPIServer(t *testing.T) {
 		{"who may approve only", approver, ExitError, []string{"waive", "Injection", "--for", "1h"}, denied("waive")},
 		{"who may look only", viewer, ExitError, []string{"approve"}, append(denied("patch and approve"), "meshwright-rollout-approver")},
 		{"who may look only", viewer, ExitError, []string{"upgrade", "1.30.0"}, []string{"needs the RBAC verb patch on meshinstallations.meshwright.io"}},
-		{"who may not even look", stranger, ExitError, []string{"status"}, []string{"cannot list resource \"meshinstallations\""}},
+		{"who may not even look", stranger, ExitError, []string{"status"}, []string{"cannot list resource \"meshinstallations\"", "meshwright-reader"}},
 
 		{"a pause", oncall, ExitOK, []string{"pause"}, []string{"MeshRollout default-8 paused", "kubectl mesh resume"}},
 		{"a second pause", oncall, ExitOK, []string{"pause"}, []string{"is already paused"}},
