@@ -151,7 +151,7 @@ func (r *reading) namespaces(ctx context.Context) error {
 	},
 		func(list *metav1.PartialObjectMetadataList) {
 			for i := range list.Items {
-				list.Items[i].ManagedFields = nil // they are kept to the end
+				list.Items[i].ManagedFields = dataplane.LabelOwners(list.Items[i].ManagedFields) // they are kept to the end
 			}
 			r.meta = append(r.meta, list.Items...)
 		})
