@@ -90,6 +90,7 @@ func seededLog() string {
 		"jwt " + seeds["variable with a token"], "git " + seeds["token of a forge"] + " aws " + seeds["key of a cloud"],
 		"running mysql --password " + seeds["flag in a log"] + " shop", "POST https://discord.com/api/webhooks/1/" + seeds["hook in a log"] + ": 500",
 		"GET https://" + seeds["variable with an address"] + "@example.com/a?sig=" + seeds["query of a hook"],
+		seededLines(),
 	}, "\n")
 }
 
@@ -139,7 +140,8 @@ func seededOther() *corev1.Pod {
 	}
 }
 
-func seededObjects() []client.Object {
+func seededObjects(t *testing.T) []client.Object {
+	t.Helper()
 	mesh := aMesh()
 	mesh.Spec.ControlPlane.Values = &apiextensionsv1.JSON{Raw: []byte(`{"pilot":{"dbPassword":"` + seeds["value named so"] + `","env":{"API_TOKEN":"` + seeds["value named so"] + `"}},
 		"secrets":{"db":{"hidden":"` + seeds["value below a name"] + `"}},"tokens":["` + seeds["list of tokens"] + `"],"autoscaleMin":2,
@@ -160,6 +162,13 @@ func seededObjects() []client.Object {
 	bundle := []byte("-----BEGIN PRIVATE KEY-----\n" + seeds["private key in a webhook's caBundle"] + "\n-----END PRIVATE KEY-----\n")
 	istiod, operator := map[string]string{v1alpha1.LabelMesh: "default", "app": "istiod"}, map[string]string{"app.kubernetes.io/name": "meshwright"}
 	pod := seededPod("istio-system", "istiod-1", istiod)
+	for i := range pod.Spec.Containers {
+		seedForms(pod, &pod.Spec.Containers[i])
+	}
+	mesh.Spec.ControlPlane.Values.Raw = seedValues(t, mesh.Spec.ControlPlane.Values.Raw)
+	mesh.Status.Conditions[0].Message = seededLines()
+	shop := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"istio.io/rev": "1-28-2", "example.com/api-token": seeds["label of a namespace"]}}}
+	seedLabels(shop)
 	return []client.Object{
 		mesh, revision, aRollout(), aGateway(), secret, pod, seededPod("meshwright-system", "meshwright-1", operator),
 		&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istiod", Labels: istiod}, Spec: appsv1.DeploymentSpec{
@@ -169,8 +178,19 @@ func seededObjects() []client.Object {
 			ObjectMeta: metav1.ObjectMeta{Name: "wrong"},
 			Webhooks:   []admissionregistrationv1.ValidatingWebhook{{Name: "a.example.com", ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: bundle}}},
 		},
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"istio.io/rev": "1-28-2", "example.com/api-token": seeds["label of a namespace"]}}},
+		shop,
 		seededOther(),
+		&corev1.Service{ // it has no label of its own
+			ObjectMeta: metav1.ObjectMeta{Namespace: "meshwright-system", Name: "meshwright-webhook"}, Spec: corev1.ServiceSpec{Selector: operator},
+		},
+		&eventsv1.Event{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "meshwright-system", Name: "of-another"}, Note: seeds["another's pod beside the operator"],
+			Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: "meshwright-system", Name: "other-1"},
+		},
+		&eventsv1.Event{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "meshwright-system", Name: "ours"}, Note: seededLines(), Reason: "Pulled",
+			Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: "meshwright-system", Name: "meshwright-1"},
+		},
 		&eventsv1.Event{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"}, Note: "token=" + seeds["event"], Reason: "Shifting",
 			Regarding: corev1.ObjectReference{Kind: rolloutKind, Name: "default-8"},
@@ -224,11 +244,14 @@ func newBundleOptions() (*bundleOptions, *streams) {
 // No secret, wherever it may be, is in the bytes of an archive; what people need to look for trouble is.
 func TestBundleHoldsNoSecret(t *testing.T) {
 	o, s := newBundleOptions()
-	files, err := pack(t, o, fakeClient(t, seededObjects()...))
+	files, err := pack(t, o, fakeClient(t, seededObjects(t)...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range files {
+		if found := seededForm(name + content); found != "" {
+			t.Errorf("%s holds what is secret in %q:\n%s", name, found, content)
+		}
 		for where, secret := range seeds {
 			if strings.Contains(content, secret) || strings.Contains(content, base64.StdEncoding.EncodeToString([]byte(secret))) {
 				t.Errorf("%s holds the %s:\n%s", name, where, content)
@@ -239,19 +262,21 @@ func TestBundleHoldsNoSecret(t *testing.T) {
 		}
 	}
 	for name, wants := range map[string][]string{
-		"meshwright/meshinstallations/default.yaml":         {"autoscaleMin: 2", "key: dedicated", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.28.2"},
-		"meshwright/meshrevisions/1-29-1.yaml":              {"version: 1.29.1"},
-		"meshwright/meshrollouts/default-8.yaml":            {"name: go", "AwaitingApproval"},
-		"istio/pods/istio-system_istiod-1.yaml":             {"PILOT_TRACE_SAMPLING", `value: "1.0"`, "value: 24h0m0s", "secretName: cacerts", "--log-level=info", "serve"},
-		"istio/deployments/istio-system_istiod.yaml":        {"istio/pilot:1.29.1"},
-		"operator/pods/meshwright-system_meshwright-1.yaml": {"discovery"},
-		"logs/istio-system/istiod-1/discovery.log":          {"starting revision 1-29-1, digest sha256:3145dbd2", "user=me", `"ok":true`, "https://[redacted]@example.com/a?[redacted]"},
-		"logs/istio-system/istiod-1/discovery.previous.log": {"starting revision"},
-		"events/default.yaml":                               {"Shifting"},
-		"namespaces.json":                                   {`"istio.io/rev": "1-28-2"`},
-		"counts.json":                                       {`"pods": 3`},
-		"version.json":                                      {`"kind": "MeshVersion"`},
-		"manifest.json":                                     {"Secrets", "they are never read", "meshwright-system/meshwright-1", "no log for token=[redacted]"},
+		"meshwright/meshinstallations/default.yaml":                   {"autoscaleMin: 2", "form0:", "line 0 ", "key: dedicated", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.28.2"},
+		"meshwright/meshrevisions/1-29-1.yaml":                        {"version: 1.29.1"},
+		"meshwright/meshrollouts/default-8.yaml":                      {"name: go", "AwaitingApproval"},
+		"istio/pods/istio-system_istiod-1.yaml":                       {"PILOT_TRACE_SAMPLING", `value: "1.0"`, "value: 24h0m0s", "secretName: cacerts", "--log-level=info", "serve", "name: PILOT_FORM_0", "form-0.istio.io/note", "name: PILOT_0_DB_PASS"},
+		"istio/deployments/istio-system_istiod.yaml":                  {"istio/pilot:1.29.1"},
+		"operator/pods/meshwright-system_meshwright-1.yaml":           {"discovery"},
+		"operator/services/meshwright-system_meshwright-webhook.yaml": {"app.kubernetes.io/name: meshwright"},
+		"events/meshwright-system.yaml":                               {"Pulled", "line 0 "},
+		"logs/istio-system/istiod-1/discovery.log":                    {"line 0 ", "starting revision 1-29-1, digest sha256:3145dbd2", "user=me", `"ok":true`, "https://[redacted]@example.com/a?[redacted]"},
+		"logs/istio-system/istiod-1/discovery.previous.log":           {"starting revision"},
+		"events/default.yaml":                                         {"Shifting"},
+		"namespaces.json":                                             {`"istio.io/rev": "1-28-2"`, `"example.com/DB_PASS": "[redacted]"`},
+		"counts.json":                                                 {`"pods": 3`},
+		"version.json":                                                {`"kind": "MeshVersion"`},
+		"manifest.json":                                               {"Secrets", "they are never read", "meshwright-system/meshwright-1", "no log for token=[redacted]"},
 	} {
 		for _, want := range wants {
 			if !strings.Contains(files[name], want) {
@@ -266,7 +291,7 @@ func TestBundleHoldsNoSecret(t *testing.T) {
 
 // What may not be read is noted, and no error.
 func TestBundleGoesOnWithoutRights(t *testing.T) {
-	c := interceptor.NewClient(fakeClient(t, seededObjects()...), interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+	c := interceptor.NewClient(fakeClient(t, seededObjects(t)...), interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
 		if list.GetObjectKind().GroupVersionKind().Kind == "PodList" || list.GetObjectKind().GroupVersionKind().Kind == "NodeList" {
 			return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("you may not"))
 		}
@@ -302,7 +327,7 @@ func TestBundleIsWrittenWholeOrNot(t *testing.T) {
 		cancel()
 		return nil, context.Canceled
 	}
-	if err := o.run(ctx, fakeClient(t, seededObjects()...)); ExitCodeOf(err) != ExitInterrupted {
+	if err := o.run(ctx, fakeClient(t, seededObjects(t)...)); ExitCodeOf(err) != ExitInterrupted {
 		t.Errorf("an interruption: %v", err)
 	}
 	left, err := os.ReadDir(filepath.Dir(o.file))

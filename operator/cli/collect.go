@@ -28,16 +28,17 @@ type collected struct {
 	options []client.ListOption
 	// folder in the archive.
 	folder string
+	// keep says which of them are; nil stands for all.
+	keep func(*unstructured.Unstructured) bool
 }
 
 func (b *bundle) kinds() []collected {
 	var out []collected
 	for _, kind := range []string{"MeshInstallation", "MeshRevision", "MeshGateway", "MeshRollout", "MeshRotation"} {
-		out = append(out, collected{v1alpha1.GroupVersion.WithKind(kind), nil, "meshwright"})
+		out = append(out, collected{v1alpha1.GroupVersion.WithKind(kind), nil, "meshwright", nil})
 	}
 	ofMesh := []client.ListOption{client.HasLabels{v1alpha1.LabelMesh}}
-	// Other operators may be in the same namespace.
-	ofOperator := []client.ListOption{client.InNamespace(*b.OperatorNamespace), client.MatchingLabels{"app.kubernetes.io/name": "meshwright"}}
+	ofOperator := []client.ListOption{client.InNamespace(*b.OperatorNamespace)}
 	for _, kind := range []schema.GroupVersionKind{
 		{Group: "apps", Version: "v1", Kind: "Deployment"},
 		{Version: "v1", Kind: "Service"},
@@ -45,17 +46,38 @@ func (b *bundle) kinds() []collected {
 		{Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler"},
 		{Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"},
 	} {
-		out = append(out, collected{kind, ofMesh, "istio"}, collected{kind, ofOperator, "operator"})
+		out = append(out, collected{kind, ofMesh, "istio", nil}, collected{kind, ofOperator, "operator", operators})
 	}
 	for _, kind := range []string{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"} {
-		out = append(out, collected{schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: kind}, nil, "webhooks"})
+		out = append(out, collected{schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: kind}, nil, "webhooks", nil})
 	}
 	return out
 }
 
+// operators says whether an object is the operator's, by its label or by that of the pods it is for: others may live in its namespace.
+func operators(o *unstructured.Unstructured) bool {
+	for _, fields := range [][]string{{"metadata", "labels"}, {"spec", "selector"}, {"spec", "selector", "matchLabels"}} {
+		if labels, _, _ := unstructured.NestedMap(o.Object, fields...); labels[nameLabel] == operatorName {
+			return true
+		}
+	}
+	return false
+}
+
+const nameLabel = "app.kubernetes.io/name"
+
+// about says whether an event is about something that is collected, what that made, something of the project's or something without a namespace.
+func about(event *unstructured.Unstructured, names []string) bool {
+	regarding, _, _ := unstructured.NestedStringMap(event.Object, "regarding")
+	if regarding["namespace"] == "" || strings.HasPrefix(regarding["apiVersion"], v1alpha1.GroupVersion.Group+"/") {
+		return true
+	}
+	return slices.ContainsFunc(names, func(n string) bool { return regarding["name"] == n || strings.HasPrefix(regarding["name"], n+"-") })
+}
+
 // collect reads and writes everything. What can't be read is noted; the error is that of an archive that can't be written, or of an interruption.
 func (b *bundle) collect(ctx context.Context) error {
-	namespaces := map[string]bool{metav1.NamespaceDefault: true, *b.OperatorNamespace: true} // events of what has no namespace are in default
+	namespaces := map[string][]string{metav1.NamespaceDefault: nil, *b.OperatorNamespace: nil} // events of what has no namespace are in default
 	var pods []unstructured.Unstructured
 	for _, kind := range b.kinds() {
 		if kind.folder != "operator" {
@@ -68,7 +90,7 @@ func (b *bundle) collect(ctx context.Context) error {
 		for i := range items {
 			o := &items[i]
 			if n := namespaceOf(o); n != "" {
-				namespaces[n] = true
+				namespaces[n] = append(namespaces[n], o.GetName())
 			}
 			if kind.Kind == "Pod" {
 				pods = append(pods, *o.DeepCopy())
@@ -123,17 +145,23 @@ func (b *bundle) list(ctx context.Context, kind collected) ([]unstructured.Unstr
 			b.omit(kind.folder+": "+kind.Kind+"s", explain(err))
 			return out, nil
 		}
-		out = append(out, page.Items...)
+		for i := range page.Items {
+			if kind.keep == nil || kind.keep(&page.Items[i]) {
+				out = append(out, page.Items[i])
+			}
+		}
 		if page.GetContinue() == "" {
 			return out, nil
 		}
 	}
 }
 
-func (b *bundle) events(ctx context.Context, namespaces map[string]bool) error {
+// events reads those of the namespaces that are about what was collected there, of which the names are given.
+func (b *bundle) events(ctx context.Context, namespaces map[string][]string) error {
 	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
 		items, err := b.list(ctx, collected{
 			schema.GroupVersionKind{Group: "events.k8s.io", Version: "v1", Kind: "Event"}, []client.ListOption{client.InNamespace(namespace)}, "events of namespace " + namespace,
+			func(event *unstructured.Unstructured) bool { return about(event, namespaces[namespace]) },
 		})
 		if err != nil {
 			return err
@@ -171,11 +199,7 @@ func (b *bundle) counts(ctx context.Context) error {
 			counts[strings.ToLower(kind)+"s"] += len(list.Items)
 			for i := range list.Items {
 				if kind == "Namespace" {
-					of := map[string]any{}
-					for label, value := range list.Items[i].Labels {
-						of[label] = b.redactor.value(label, value)
-					}
-					labels[list.Items[i].Name] = of
+					labels[list.Items[i].Name] = b.redactor.labels(list.Items[i].Labels)
 				}
 			}
 			if list.Continue == "" {
@@ -203,7 +227,7 @@ func (b *bundle) versions(ctx context.Context) error {
 	}
 	for i := range crds.Items {
 		if name := crds.Items[i].Name; strings.HasSuffix(name, ".istio.io") || strings.HasSuffix(name, "meshwright.io") {
-			names[name] = crds.Items[i].Labels["app.kubernetes.io/version"]
+			names[name] = b.redactor.text(crds.Items[i].Labels["app.kubernetes.io/version"])
 		}
 	}
 	if err := b.writeJSON("crds.json", names); err != nil {
@@ -217,7 +241,7 @@ func (b *bundle) allLogs(ctx context.Context, pods []unstructured.Unstructured) 
 	for i := range pods {
 		pod := &pods[i]
 		labels := pod.GetLabels()
-		if labels["app.kubernetes.io/name"] != operatorName && labels["app"] != "istiod" {
+		if labels[nameLabel] != operatorName && labels["app"] != "istiod" {
 			continue
 		}
 		containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")

@@ -6,7 +6,7 @@ package cli
 import (
 	"encoding/base64"
 	"encoding/pem"
-	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,159 +22,57 @@ type redactor struct {
 }
 
 var (
-	// secretKey is a name of a field, variable, header or annotation whose value is a secret.
+	// secretKey is a name of a field, variable, flag, header or annotation whose value is a secret.
 	secretKey = regexp.MustCompile(`(?i)(passw(or)?d|passphrase|pwd|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|signing[-_.]?key|encryption[-_.]?key|` +
-		`credential|authorization|bearer|cookie|session[-_.]?id|hmac|client[-_.]?key|ssh[-_.]?key|dockerconfig|connection[-_.]?string|dsn$)`)
-	// shortKey is a name that ends in a short word for a secret: DB_PASS, redisAuth, signing.key.
-	shortKey = regexp.MustCompile(`(?i:(^|[-_.])(pass|auth|pat)$|[-_.]key$)|[a-z0-9](Pass|Auth)$`)
+		`credential|authorization|bearer|cookie|session[-_.]?id|hmac|client[-_.]?key|ssh[-_.]?key|dockerconfig|connection[-_.]?string|` +
+		`(dsn|pass|auth|creds?|keys?)$|(^|[-_./])(pw|pat|otp|pin|salt|seed|jwt)$)`)
+	// openKey is such a name whose value only says where a secret is, or how long it lives.
+	openKey = regexp.MustCompile(`(?i)((secret|token|credential)s?[-_.]?(name|ref|names|refs|namespace|path|type|class|kind|request|projection|audiences?)$|` +
+		`(seconds|ttl|duration|timeout|expiration|expiry|enabled|policy)$|(topology|public|label|annotation)[-_.]?keys?$|(by|com)pass$|` +
+		`^(image)?pullsecrets$|^casecret$|^serviceaccounttoken$|^automountserviceaccounttoken$|^awaiting|^answer$)`)
 	// openVariable is the name of an environment variable of Istio, Kubernetes, Go or ours, whose value is configuration. All others are taken out.
 	openVariable = regexp.MustCompile(`^(PILOT|ISTIO|ISTIOD|ISTIO_META|ENABLE|DISABLE|PROXY|ENVOY|XDS|CA|CITADEL|INJECTION|VALIDATION|EXTERNAL|TRUST|CLUSTER|POD|SERVICE|INSTANCE|NODE|` +
 		`KUBERNETES|GO|HOST|JWT_POLICY|REVISION|ROOT|LOCAL|UNSAFE|PLATFORM|SHARED|TERMINATION|SECRET_TTL|SECRET_GRACE|WORKLOAD|OUTPUT|MESHWRIGHT)(_[A-Z0-9_]+)?$|^GO[A-Z]+$`)
-	// openKey is such a name whose value only says where a secret is, or how long it lives.
-	openKey = regexp.MustCompile(`(?i)((secret|token|credential)s?[-_.]?(name|ref|names|refs|namespace|policy|ttl|path|seconds|type|class|kind|request|projection)$|` +
-		`^(image)?pullsecrets$|^casecret$|^secret_ttl$|^serviceaccounttoken$|^automountserviceaccounttoken$|^awaiting|^answer$)`)
 	// naming are the fields below a secret's name that only say which one is meant.
 	naming = []string{"name", "namespace", "kind", "group", "path", "type", "optional", "mode", "audience"}
-	// selecting are the fields beside one called key that make it a name: of a label, of an entry, of a taint.
-	selecting = []string{"name", "operator", "path", "values", "effect", "topologyKey"}
-
-	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?-----END [A-Z0-9 ]*PRIVATE KEY-----`)
-	// cutKey is one whose beginning or end was cut off.
-	cutKey = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(\\n|[A-Za-z0-9+/=\s])*|(\\n|[A-Za-z0-9+/=\s])*-----END [A-Z0-9 ]*PRIVATE KEY-----`)
-	jwt    = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?`)
-	scheme = regexp.MustCompile(`(?i)\b(bearer|basic|negotiate)\s+[A-Za-z0-9._~+/=-]{6,}`)
-	known  = regexp.MustCompile(`\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{15,}|xox[abprs]-[A-Za-z0-9-]{10,}|` +
-		`(AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|sk-[A-Za-z0-9_-]{20,})\b`)
-	// assigned is a secret by its name, in text: key=value, "key": "value", --key value, key: value.
-	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9]+[-_.])*(?:passw(?:or)?d|passphrase|pass|pwd|auth|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?|authorization|` +
-		`cookie|client[-_.]?key)(?:[-_.][a-z0-9]+)*\\?["']?\s*[:=]\s*)(\\"[^"\\]*\\"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&"'})\]]+)`)
-	// flagged is the same behind a flag: --token value, -password value.
-	flagged = regexp.MustCompile(`(?i)(--?(?:[a-z0-9]+[-_.])*(?:passw(?:or)?d|passphrase|pass|pwd|auth|secret|token|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?)` +
-		`(?:[-_.][a-z0-9]+)*["']?\s+)([^\s-][^\s"']*)`)
-	// hook is the path of a hook or bot, which is its secret.
-	hook    = regexp.MustCompile(`(?i)/(webhooks?|services|hooks?|incoming|trigger|bot[0-9]*)(/|:|$)`)
-	address = regexp.MustCompile(`\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>\\` + "`" + `]+`)
-	encoded = regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`)
+	// reference is a field in which a key is the name of something.
+	reference = regexp.MustCompile(`(Refs?|References?|[sS]electors?|matchExpressions|matchFields|tolerations|taints)$`)
+	// wholeAddress is a value, or that of a flag, that is nothing but a URL.
+	wholeAddress = regexp.MustCompile(`^\s*((?:-{0,2}[\w.-]+=)?["']?)([a-zA-Z][a-zA-Z0-9+.-]*://\S+)\s*$`)
+	// variable is a value that only names the variable which has it.
+	variable = regexp.MustCompile(`^\$(\w+|\(\w+\)|\{\w+\})$`)
 )
 
-// text takes secrets out of a text: a log, or the value of a field.
-func (r *redactor) text(in string) string {
-	out := in
-	for _, pattern := range []*regexp.Regexp{privateKey, cutKey, jwt, known} {
-		out = r.replace(pattern, out, func(string) string { return redacted })
-	}
-	out = r.replace(address, out, r.address)
-	out = r.replace(scheme, out, func(found string) string {
-		word, _, _ := strings.Cut(found, " ")
-		return word + " " + redacted
-	})
-	out = r.replace(assigned, out, func(found string) string {
-		parts := assigned.FindStringSubmatch(found)
-		if strings.Contains(parts[2], redacted) || openText(parts[1]) {
-			return found
-		}
-		return parts[1] + redacted
-	})
-	out = r.replace(flagged, out, func(found string) string {
-		parts := flagged.FindStringSubmatch(found)
-		if openKey.MatchString(strings.Trim(parts[1], `-"' `)) || strings.Contains(parts[2], redacted) {
-			return found
-		}
-		return parts[1] + redacted
-	})
-	return r.replace(encoded, out, func(found string) string {
-		if !random(found) {
-			return found
-		}
-		return redacted
-	})
+// hides says whether a name is that of a secret.
+func hides(key string) bool { return secretKey.MatchString(key) && !openKey.MatchString(key) }
+
+// harmless says whether a value is no secret whatever its name is.
+func harmless(v string) bool {
+	return slices.Contains([]string{"", "true", "false", "null", "nil", redacted}, strings.ToLower(v)) || variable.MatchString(v)
 }
 
-// openText says whether the name in front of an assignment only says where a secret is.
-func openText(assignment string) bool {
-	return openKey.MatchString(strings.TrimRight(strings.TrimSpace(assignment), `:="'\ `))
-}
-
-func (r *redactor) replace(pattern *regexp.Regexp, in string, with func(string) string) string {
-	return pattern.ReplaceAllStringFunc(in, func(found string) string {
-		out := with(found)
-		if out != found {
-			r.count++
-		}
-		return out
-	})
-}
-
-// segment is how long what is between two slashes has to be at least, to look encoded.
-const segment = 12
-
-// random says whether a run of letters, digits and slashes looks encoded: digests in hex and paths do not.
-func random(run string) bool {
-	for part := range strings.SplitSeq(run, "/") {
-		upper, lower, digit, hex := false, false, false, true
-		for _, c := range part {
-			switch {
-			case c >= 'A' && c <= 'Z':
-				upper, hex = true, hex && c <= 'F'
-			case c >= 'a' && c <= 'z':
-				lower, hex = true, hex && c <= 'f'
-			case c >= '0' && c <= '9':
-				digit = true
-			default:
-				hex = false
-			}
-		}
-		if len(part) >= segment && upper && lower && digit && !hex {
-			return true
-		}
-	}
-	return false
-}
-
-// address takes user, query and fragment out of a URL.
-func (r *redactor) address(in string) string {
-	parsed, err := url.Parse(in)
-	if err != nil {
-		return redacted
-	}
-	secretive := hook.MatchString(parsed.Path)
-	if parsed.User == nil && parsed.RawQuery == "" && parsed.Fragment == "" && !secretive {
-		return in
-	}
-	where, _, _ := strings.Cut(in, "://")
-	out := where + "://"
-	if parsed.User != nil {
-		out += redacted + "@"
-	}
-	out += parsed.Host
-	if secretive {
-		return out + "/" + redacted
-	}
-	out += parsed.EscapedPath()
-	if parsed.RawQuery != "" {
-		out += "?" + redacted
-	}
-	return out
-}
-
-// endpoint leaves of a URL where it leads to: those of chat hooks have their secret in the path.
-func (r *redactor) endpoint(in string) string {
-	parsed, err := url.Parse(in)
-	if err != nil || parsed.Host == "" {
-		r.count++
-		return redacted
-	}
-	if parsed.User == nil && parsed.RawQuery == "" && strings.Trim(parsed.Path, "/") == "" {
-		return in
+// hide takes out a whole value.
+func (r *redactor) hide(v string) string {
+	if harmless(v) {
+		return v
 	}
 	r.count++
-	return parsed.Scheme + "://" + parsed.Host + "/" + redacted
+	return redacted
 }
 
 // object takes out of an object of the API server what is a secret, and what nobody needs.
 func (r *redactor) object(o map[string]any) map[string]any {
 	out, _ := r.value("", o).(map[string]any)
 	return out
+}
+
+// labels takes out of labels what is a secret.
+func (r *redactor) labels(all map[string]string) any {
+	members := map[string]any{}
+	for k, v := range all {
+		members[k] = v
+	}
+	return r.members("labels", members)
 }
 
 // lastApplied are the annotations in which tools keep a whole manifest.
@@ -215,22 +113,21 @@ func (r *redactor) value(key string, v any) any {
 	return v
 }
 
-// hides says whether a name is that of a secret.
-func hides(key string) bool {
-	return (secretKey.MatchString(key) || shortKey.MatchString(key)) && !openKey.MatchString(key)
-}
-
-func (r *redactor) word(key, v string) any {
+func (r *redactor) word(key, v string) string {
 	switch {
-	case v == "":
-		return v
 	case hides(key):
-		r.count++
-		return redacted
+		return r.hide(v)
 	case key == "caBundle":
 		return r.public(v)
 	case strings.EqualFold(key, "url") && strings.Contains(v, "://"):
 		return r.endpoint(v)
+	case key == "image", key == "imageID":
+		return r.forms(v) // a name with a tag looks like a name with a value
+	}
+	if parts := wholeAddress.FindStringSubmatch(v); parts != nil && !hides(strings.Trim(parts[1], "-=")) {
+		if out := r.whole(parts[2]); out != parts[2] {
+			return parts[1] + out
+		}
 	}
 	return r.text(v)
 }
@@ -240,28 +137,43 @@ func (r *redactor) members(key string, v map[string]any) any {
 	if strings.HasSuffix(strings.ToLower(key), "annotations") {
 		r.annotations(v)
 	}
-	name, _ := v["name"].(string)
 	for k, member := range v {
-		switch {
-		case k == "managedFields":
-			continue
-		case k == "value" && (hides(name) || strings.EqualFold(key, "env") && !openVariable.MatchString(name)), strings.EqualFold(key, "headers"):
-			r.count++
-			out[k] = redacted
-		case k == "objects" && packed(member):
-			r.count++
-			out[k] = redacted // the rendered objects of a revision, compressed
-		case strings.EqualFold(key, "env") && k == strings.ToUpper(k) && !openVariable.MatchString(k),
-			k == "key" && packed(member) && !slices.ContainsFunc(selecting, func(s string) bool { return v[s] != nil }):
-			r.count++
-			out[k] = redacted
-		case hides(key) && k != "key" && !slices.Contains(naming, k) && !openKey.MatchString(k):
-			out[k] = r.everything(member)
-		default:
-			out[k] = r.value(k, member)
-		}
+		out[r.forms(k)] = r.member(key, k, member, v)
 	}
+	delete(out, "managedFields")
 	return out
+}
+
+// member takes secrets out of a field k of an object that is called key, which has all these fields.
+func (r *redactor) member(key, k string, member any, all map[string]any) any {
+	name, _ := all["name"].(string)
+	told, _ := all["key"].(string)
+	_, mounted := all["path"]
+	switch {
+	case k == "managedFields":
+		return nil
+	case k == "key" && !hides(key) && (reference.MatchString(key) || key == "items" && mounted):
+		return r.value("", member)
+	case strings.EqualFold(key, "env") && (k == "value" && !openVariable.MatchString(name) || k == strings.ToUpper(k) && !openVariable.MatchString(k)):
+		return r.everything(member)
+	case k == "value" && (hides(name) || hides(told)), strings.HasSuffix(strings.ToLower(key), "headers") && k != "name":
+		return r.everything(member)
+	case k == "objects" && packed(member):
+		r.count++
+		return redacted // the rendered objects of a revision, compressed
+	case hides(key) && !openKey.MatchString(k) && (!slices.Contains(naming, k) || holds(member)):
+		return r.everything(member)
+	}
+	return r.value(k, member)
+}
+
+// holds says whether a value has others in it.
+func holds(v any) bool {
+	switch v.(type) {
+	case map[string]any, []any:
+		return true
+	}
+	return false
 }
 
 // packed says whether a value is bytes, which JSON has as text.
@@ -270,29 +182,62 @@ func packed(v any) bool {
 	return is
 }
 
-// list takes secrets out of a list: what follows a flag that names one, and values of headers.
+// list takes secrets out of a list: what follows a flag that names one, and a private key of which each line is a member.
 func (r *redactor) list(key string, v []any) any {
 	out := make([]any, 0, len(v))
-	next := false
-	for _, member := range v {
+	next, command, within := false, "", false
+	for i, member := range v {
 		word, isWord := member.(string)
-		object, isObject := member.(map[string]any)
+		if i == 0 {
+			command = path.Base(word)
+		}
+		begins := strings.LastIndex(word, "-----BEGIN ") > strings.LastIndex(word, "-----END ") && strings.Contains(word, "PRIVATE KEY")
 		switch {
-		case isWord && (next || hides(key)),
+		case isWord && (next || hides(key)), within, begins,
 			isWord && (key == "args" || key == "command") && strings.ContainsAny(word, " \n\t"): // a command line in one word
+			member = r.everything(member)
+		case isWord && slices.Contains(passwordPrograms, command) && shortPassword.MatchString(word):
 			r.count++
-			member = redacted
-		case isObject && strings.EqualFold(key, "headers") && object["value"] != nil:
-			object["value"] = redacted
-			r.count++
-			member = r.value("", object)
+			member = word[:2] + redacted
+		case isWord && flagValue(word) > 0:
+			member = word[:flagValue(word)] + r.hide(word[flagValue(word):])
 		default:
 			member = r.value(key, member)
 		}
-		next = isWord && strings.HasPrefix(word, "-") && !strings.Contains(word, "=") && hides(strings.TrimLeft(word, "-"))
+		within = begins || within && !strings.Contains(word, "-----END ")
+		next = isWord && announces(key, command, word)
 		out = append(out, member)
 	}
 	return out
+}
+
+var (
+	// passwordPrograms take a password by a flag of one letter.
+	passwordPrograms = []string{"mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "sshpass", "redis-cli"}
+	shortPassword    = regexp.MustCompile(`^-[pa].`)
+	oneName          = regexp.MustCompile(`^[\w.-]+$`)
+)
+
+// flagValue is where the value of a flag begins whose name is that of a secret, and that is one word.
+func flagValue(word string) int {
+	name, value, found := strings.Cut(word, "=")
+	if !found || strings.ContainsAny(name, " \t\n\"'") || strings.ContainsAny(value, " \t\n") || !hides(strings.TrimLeft(name, "-")) {
+		return 0
+	}
+	return len(name) + 1
+}
+
+// announces says whether what follows a word of a command is a secret.
+func announces(key, command, word string) bool {
+	switch {
+	case word == "-u" || word == "--user" || word == "--proxy-user":
+		return true // user:password
+	case (word == "-p" || word == "-a") && slices.Contains(passwordPrograms, command):
+		return true
+	case strings.HasPrefix(word, "-"):
+		return !strings.Contains(word, "=") && hides(strings.TrimLeft(word, "-"))
+	}
+	return (key == "args" || key == "command") && oneName.MatchString(word) && hides(word)
 }
 
 // everything takes out all that is below a name of a secret.
@@ -310,6 +255,8 @@ func (r *redactor) everything(v any) any {
 			out[i] = r.everything(v[i])
 		}
 		return out
+	case string:
+		return r.hide(v)
 	case bool, nil:
 		return v
 	}
