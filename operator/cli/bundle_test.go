@@ -109,7 +109,8 @@ func seededPod(namespace, name string, labels map[string]string) *corev1.Pod {
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{
 				Name: "discovery", Image: "istio/pilot:1.29.1",
-				Args: []string{"--log-level=info", "--db-password=" + seeds["flag"], "--token", seeds["flag and its value apart"], "serve",
+				Args: []string{
+					"--log-level=info", "--db-password=" + seeds["flag"], "--token", seeds["flag and its value apart"], "serve",
 					"--token " + seeds["flag and its value in one word"], "mysql -u me --secret " + seeds["command of a shell"] + "; true",
 				},
 				Env: []corev1.EnvVar{
@@ -367,6 +368,15 @@ func TestRedactedText(t *testing.T) {
 		{"a password in YAML", "password: hunter2", "password: [redacted]"},
 		{"a password in JSON", `{"db_password": "hunter \" 2", "a": 1}`, `{"db_password": [redacted], "a": 1}`},
 		{"a password in JSON in JSON", `{\"password\":\"hunter2\",\"a\":1}`, `{\"password\":[redacted],\"a\":1}`},
+		{"a step of a rollout", `{"msg":"step moves","name":"default-8","reason":"AwaitingApproval","duration":"30m0s","image":"registry.example.com/istio/pilot:1.29.1"}`, ""},
+		{"an image by digest", "Failed to pull registry.example.com/istio/pilot:1.29.1@sha256:" + strings.Repeat("3145dbd2", 8) + ": not found", ""},
+		{"an identity", "spiffe://cluster.local/ns/shop/sa/cart", ""},
+		{"what lacks", `MountVolume.SetUp failed for volume "cacerts" : secret "cacerts" not found`, ""},
+		{"a page of the docs", "see https://meshwright.io/docs/runbook/WorkloadFailed/ for what to do", ""},
+		{"a path of the API server", "Get https://192.0.2.1:443/api/v1/namespaces/istio-system/services/istiod failed", ""},
+		{"a variable that has it", "--token $(TOKEN) --password=${PASSWORD}", ""},
+		{"brackets that do not end are their line", "token={[ a\nnext", "token=[redacted]\nnext"},
+		{"a quote that does not end is its line", "token=\"a b\nnext", "token=[redacted]\nnext"},
 		{"basic authorization", "Basic dXNlcjpwYXNzd29yZA==", "Basic [redacted]"},
 	} {
 		want := tc.want

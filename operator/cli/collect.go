@@ -160,7 +160,9 @@ func (b *bundle) list(ctx context.Context, kind collected) ([]unstructured.Unstr
 func (b *bundle) events(ctx context.Context, namespaces map[string][]string) error {
 	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
 		items, err := b.list(ctx, collected{
-			schema.GroupVersionKind{Group: "events.k8s.io", Version: "v1", Kind: "Event"}, []client.ListOption{client.InNamespace(namespace)}, "events of namespace " + namespace,
+			schema.GroupVersionKind{Group: "events.k8s.io", Version: "v1", Kind: "Event"},
+			[]client.ListOption{client.InNamespace(namespace)},
+			"events of namespace " + namespace,
 			func(event *unstructured.Unstructured) bool { return about(event, namespaces[namespace]) },
 		})
 		if err != nil {

@@ -48,8 +48,8 @@ func (r *redactor) hooks(in string) string {
 // address is a URL in a text.
 func (r *redactor) address(in string) string {
 	in = strings.ReplaceAll(in, `\/`, "/")
-	if strings.HasSuffix(in, redacted) {
-		in = strings.TrimSuffix(in, redacted) + "redacted" // what was found by its form in it
+	if before, found := strings.CutSuffix(in, redacted); found {
+		in = before + "redacted" // what was found by its form in it
 	}
 	body := strings.TrimRight(in, ".,;:)]}")
 	end := in[len(body):]

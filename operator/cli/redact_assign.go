@@ -29,12 +29,11 @@ func (r *redactor) assignments(in string) string {
 			continue
 		}
 		begin, at, flag := m[2], m[1], m[2] < 0
-		name := ""
+		after := m[3]
 		if flag {
-			begin, name = m[6], in[m[6]:m[7]]
-		} else {
-			name = in[m[2]:m[3]]
+			begin, after = m[6], m[7]
 		}
+		name := in[begin:after]
 		if flag && strings.HasPrefix(in[at:], "--") {
 			continue // it has no value
 		}
@@ -117,7 +116,7 @@ func word(rest string) int {
 			break
 		}
 	}
-	if trimmed := strings.TrimRight(rest[:end], ",;)}]."); trimmed != "" {
+	if trimmed := strings.TrimRight(rest[:end], ",;)}]."); trimmed != "" && !variable.MatchString(rest[:end]) {
 		return len(trimmed)
 	}
 	return end

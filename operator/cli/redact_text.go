@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/base64"
 	"regexp"
 	"slices"
@@ -151,7 +152,7 @@ func random(in string) bool {
 // wrapped says whether a text is another in base64, one that has names and values or a user and a password.
 func wrapped(in string) bool {
 	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(in, "="))
-	if err != nil || !strings.ContainsAny(string(raw), `:="{`) {
+	if err != nil || !bytes.ContainsAny(raw, `:="{`) {
 		return false
 	}
 	return !slices.ContainsFunc(raw, func(c byte) bool { return (c < ' ' || c > '~') && c != '\n' && c != '\t' && c != '\r' })
