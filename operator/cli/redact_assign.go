@@ -69,8 +69,8 @@ func unquoted(v string) string { return strings.Trim(v, `\"' `) }
 func extent(in, name string, begin, at int) int {
 	rest := in[at:]
 	start := strings.LastIndex(in[:begin], "\n") + 1
-	if escaped := strings.LastIndex(in[:begin], `\n`); escaped+2 > start && escaped >= 0 {
-		start = escaped + 2
+	if escaped := strings.LastIndex(in[start:begin], `\n`); escaped >= 0 {
+		start += escaped + 2
 	}
 	before := lineBegin.FindStringSubmatch(in[start:begin])
 	line := strings.IndexAny(rest, "\n")
