@@ -35,7 +35,7 @@ rights. ` + "`kubectl mesh`" + ` takes every flag of kubectl that says which clu
 kubectl mesh status --watch                      # what there is, and what waits for a person
 kubectl mesh upgrade 1.29.1 --wait               # a line for each decision
 kubectl mesh approve                             # the step that waits
-kubectl mesh rollback --wait                     # everything back
+kubectl mesh rollback --wait                     # everything back; a rotation of the CA only with --rotation
 ` + "```" + `
 
 ## Installing
@@ -57,7 +57,8 @@ of live names, put what ` + "`kubectl mesh completion kubectl`" + ` prints besid
 
 ## Waiting
 
-` + "`--wait`" + ` prints a line for each decision, as the operator makes it; nothing is polled. An upgrade has ended well when everything has moved: the old revision is kept for
+` + "`--wait`" + ` prints a line for each decision, as the operator makes it; every ten seconds it looks in any case. While the API server does not answer, it goes on and says
+so; it ends when you may not look any more. An upgrade has ended well when everything has moved: the old revision is kept for
 ` + "`retireAfterSeconds`" + ` after that, and can be rolled back to until then. A step that waits for an approval says so, and the wait goes on. Ctrl-C ends the wait and
 nothing else.
 

@@ -23,8 +23,8 @@ func newCerts(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "certs",
 		Short: "See and steer the CA of a mesh",
-		Long: `See and steer the CA of a mesh. A change of the CA is a MeshRotation: approve, pause, resume, abort and rollback steer it as they steer a rollout, and history
-tells its story.`,
+		Long: `See and steer the CA of a mesh. A change of the CA is a MeshRotation: approve, pause, resume, abort and rollback steer it as they steer a rollout (the last two where
+--rotation names it), and history tells its story.`,
 		Example: example("kubectl mesh certs status", "kubectl mesh certs rotate --kind Root --wait"),
 		Args:    cobra.NoArgs, ValidArgsFunction: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -173,7 +173,7 @@ func (v *verb) rotate(ctx context.Context, c client.WithWatch, change v1alpha1.R
 		_, _ = fmt.Fprintf(said, "%s (%s) created: kubectl mesh certs status shows it\n", o, change)
 	}
 	if v.patience.wait {
-		err := v.waiting(ctx, v.patience, o.String(), func(ctx context.Context) error { return v.follow(ctx, c, said, o, completes) })
+		err := v.waiting(ctx, v.patience, o.String(), func(ctx context.Context) error { return v.follow(ctx, c, said, o, completes.reached) })
 		if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ said on standard error.`,
 		},
 	}
 	f.addMesh(cmd, &w.mesh)
-	f.addRotation(cmd, &w)
+	f.addRotation(cmd, &w, "The MeshRotation. Default: the one that waits for a signature")
 	cmd.Flags().StringVar(&file, "out", "", "File that it is written to. Default: standard output")
 	return cmd
 }
@@ -261,7 +261,8 @@ A waiver carries your own user name, and ends by itself. It needs the RBAC verb 
 		ValidArgsFunction: first(f.live(f.holdoutNames)),
 	}
 	v.addMesh(cmd, &v.mesh)
-	v.addRotation(cmd, &v.which)
+	v.addRotation(cmd, &v.which, "The MeshRotation. Default: the one that is under way")
+	v.only = rotationKind
 	v.output, v.patience = addObjectOutput(cmd), addPatience(cmd, "until the rotation has ended")
 	addFor(cmd, &length)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -272,13 +273,7 @@ A waiver carries your own user name, and ends by itself. It needs the RBAC verb 
 		if err != nil {
 			return err
 		}
-		return v.run(cmd.Context(), func(c client.Client, o operation) (set, error) {
-			if o.rotation == nil {
-				return set{}, blockedf("no rotation is under way on mesh %s", o.mesh())
-			}
-			if err := ended(o); err != nil {
-				return set{}, err
-			}
+		return v.run(cmd.Context(), func(c client.Client, _ operation) (set, error) {
 			me, err := v.Whoami(cmd.Context(), c)
 			return proxyWaiverOf(v1alpha1.RotationWaiver{Proxy: args[0], By: me, Expires: expires}), err
 		})

@@ -63,8 +63,6 @@ func ExitCodeOf(err error) ExitCode {
 		return exit.code
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
-	case errors.Is(err, context.DeadlineExceeded):
-		return ExitTimeout
 	}
 	return ExitError
 }

@@ -102,12 +102,12 @@ var (
 func (g goal) reached(o operation) (bool, error) {
 	reason, message := o.state()
 	switch {
-	case !o.observed():
-		return false, nil
 	case slices.Contains(g.outcomes, o.outcome()):
 		return true, nil
 	case o.outcome() != "":
 		return true, blockedf("%s has ended as %s: %s", o, o.outcome(), message)
+	case !o.observed(): // what has ended is not observed any more
+		return false, nil
 	case o.halted():
 		return true, blockedf("%s has halted (%s): %s", o, reason, message)
 	case o.rollout == nil || reason != v1alpha1.ReasonRetireAfter:
@@ -120,8 +120,16 @@ func (g goal) reached(o operation) (bool, error) {
 	return true, nil
 }
 
-// follow prints the decisions of an operation until it has come to what is wanted.
-func (f *factory) follow(ctx context.Context, c client.WithWatch, out io.Writer, o operation, g goal) error {
+// taken is reached when the operator has seen the newest spec.
+func taken(o operation) (bool, error) {
+	if o.observed() {
+		return true, nil
+	}
+	return o.outcome() != "", ended(o)
+}
+
+// follow prints the decisions of an operation until it has reached what is wanted.
+func (f *factory) follow(ctx context.Context, c client.WithWatch, out io.Writer, o operation, reached func(operation) (bool, error)) error {
 	says := f.decisions(out)
 	lists := []client.ObjectList{&v1alpha1.MeshRolloutList{}}
 	if o.rotation != nil {
@@ -134,9 +142,9 @@ func (f *factory) follow(ctx context.Context, c client.WithWatch, out io.Writer,
 			}
 			return false, explain(err)
 		}
-		if o.observed() {
+		if o.observed() || o.outcome() != "" {
 			says.of(o)
 		}
-		return g.reached(o)
+		return reached(o)
 	})
 }

@@ -85,7 +85,7 @@ func TestFollow(t *testing.T) {
 						}
 					}
 				}()
-				err := f.follow(t.Context(), c, f.Out, operation{rollout: aRollout()}, tc.goal)
+				err := f.follow(t.Context(), c, f.Out, operation{rollout: aRollout()}, tc.goal.reached)
 				if got := ExitCodeOf(err); got != tc.code {
 					t.Errorf("exit code %d, want %d: %v", got, tc.code, err)
 				}
@@ -129,7 +129,7 @@ func TestWaitsEnd(t *testing.T) {
 					time.AfterFunc(time.Minute, cancel)
 				}
 				o := operation{rollout: aRollout()}
-				err := f.waiting(ctx, &tc.patience, o.String(), func(ctx context.Context) error { return f.follow(ctx, c, f.Out, o, completes) })
+				err := f.waiting(ctx, &tc.patience, o.String(), func(ctx context.Context) error { return f.follow(ctx, c, f.Out, o, completes.reached) })
 				said := s.err.String()
 				if err != nil {
 					said += err.Error()
@@ -262,6 +262,75 @@ func TestVerbsKeepWhatOthersWrite(t *testing.T) {
 	}
 }
 
+// A mesh of which the operator writes the status at the same time is paused all the same.
+func TestMeshIsHeldWhateverOthersWrite(t *testing.T) {
+	f, s := newFactory()
+	below := fakeClient(t, settledMesh())
+	first := true
+	c := interceptor.NewClient(below, interceptor.Funcs{
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, options ...client.PatchOption) error {
+			if first {
+				first = false
+				other := &v1alpha1.MeshInstallation{}
+				if err := c.Get(ctx, client.ObjectKeyFromObject(o), other); err != nil {
+					return err
+				}
+				other.Status.GatewaySummary = "1/1"
+				if err := c.Status().Update(ctx, other); err != nil {
+					return err
+				}
+			}
+			return c.Patch(ctx, o, patch, options...)
+		},
+	})
+	v := &verb{factory: f, output: &output{}, patience: &patience{}}
+	if err := v.holdMesh(t.Context(), c, true); err != nil {
+		t.Fatal(err)
+	}
+	var m v1alpha1.MeshInstallation
+	if err := below.Get(t.Context(), client.ObjectKey{Name: "default"}, &m); err != nil {
+		t.Fatal(err)
+	}
+	if !m.Spec.Paused || m.Status.GatewaySummary != "1/1" || !strings.Contains(s.out.String(), "mesh default paused") {
+		t.Errorf("paused %v, gateways %s, said %q", m.Spec.Paused, m.Status.GatewaySummary, &s.out)
+	}
+}
+
+// What has ended while it was to be steered is not steered.
+func TestVerbsLeaveWhatHasEnded(t *testing.T) {
+	f, _ := newFactory()
+	below := fakeClient(t, aMesh(), aRollout())
+	first := true
+	c := interceptor.NewClient(below, interceptor.Funcs{
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, options ...client.PatchOption) error {
+			if first {
+				first = false
+				other := &v1alpha1.MeshRollout{}
+				if err := c.Get(ctx, client.ObjectKeyFromObject(o), other); err != nil {
+					return err
+				}
+				comesTo("Completed", "everything is at 1-29-1", outcome(v1alpha1.OutcomeCompleted))(other)
+				if err := c.Status().Update(ctx, other); err != nil {
+					return err
+				}
+			}
+			return c.Patch(ctx, o, patch, options...)
+		},
+	})
+	v := &verb{factory: f, output: &output{}, patience: &patience{}}
+	err := v.with(t.Context(), c, func(client.Client, operation) (set, error) { return turn(v1alpha1.GoalRollBack), nil })
+	if ExitCodeOf(err) != ExitBlocked || !strings.Contains(err.Error(), "has ended as Completed") {
+		t.Errorf("%v, want that it has ended as Completed", err)
+	}
+	var o v1alpha1.MeshRollout
+	if err := below.Get(t.Context(), client.ObjectKey{Name: "default-8"}, &o); err != nil {
+		t.Fatal(err)
+	}
+	if o.Spec.Goal != v1alpha1.GoalComplete {
+		t.Errorf("the goal of what has ended was set to %s", o.Spec.Goal)
+	}
+}
+
 // Which operation is meant, where several could be.
 func TestOperationIsChosen(t *testing.T) {
 	rotating := aMesh()
@@ -276,6 +345,15 @@ func TestOperationIsChosen(t *testing.T) {
 		{"the active one", []client.Object{aMesh(), aRollout(), aRotation()}, which{}, "MeshRollout default-8", ExitOK},
 		{"the one that is named", []client.Object{aMesh(), aRollout(), aRotation()}, which{rotation: "default-2"}, "MeshRotation default-2", ExitOK},
 		{"the only one", []client.Object{settledMesh(), aRotation()}, which{}, "MeshRotation default-2", ExitOK},
+		{"a rollout, where only a rotation is under way", []client.Object{settledMesh(), aRotation()}, which{only: rolloutKind}, "name it by --rotation default-2", ExitUsage},
+		{"a rollout, where a rotation goes first", []client.Object{rotating, aRollout(), aRotation()}, which{only: rolloutKind}, "MeshRollout default-8", ExitOK},
+		{"a rollout, where the rotation is named", []client.Object{aMesh(), aRollout(), aRotation()}, which{only: rolloutKind, rotation: "default-2"}, "MeshRotation default-2", ExitOK},
+		{"a rollout, where nothing is under way", []client.Object{settledMesh(), endedRollout()}, which{only: rolloutKind}, "nothing is under way on mesh default", ExitBlocked},
+		{"a rotation, where a rollout goes first", []client.Object{aMesh(), aRollout(), aRotation()}, which{only: rotationKind}, "MeshRotation default-2", ExitOK},
+		{"a rotation, where only a rollout is under way", []client.Object{aMesh(), aRollout()}, which{only: rotationKind}, "no MeshRotation is under way on mesh default", ExitBlocked},
+		{"a rollout of another mesh", []client.Object{aMesh(), aRollout()}, which{mesh: "prod", rollout: "default-8"}, "is of mesh default, not of prod", ExitUsage},
+		{"a rotation of another mesh", []client.Object{aMesh(), aRotation()}, which{mesh: "prod", rotation: "default-2"}, "is of mesh default, not of prod", ExitUsage},
+		{"one of the mesh that is named", []client.Object{aMesh(), aRollout()}, which{mesh: "default", rollout: "default-8"}, "MeshRollout default-8", ExitOK},
 		{"a rotation that a rollout stands still for", []client.Object{rotating, aRollout(), aRotation()}, which{}, "--rotation default-2 or --rollout default-8", ExitUsage},
 		{"none", []client.Object{settledMesh(), endedRollout()}, which{}, "nothing is under way on mesh default", ExitBlocked},
 		{"one that is not there", []client.Object{aMesh(), aRollout()}, which{rollout: "default-9"}, "there are default-8", ExitError},
@@ -309,7 +387,7 @@ func TestExitCodes(t *testing.T) {
 		{"held back", blockedf("x"), ExitBlocked},
 		{"not understood", usagef("x"), ExitUsage},
 		{"Ctrl-C", context.Canceled, ExitInterrupted},
-		{"a deadline", context.DeadlineExceeded, ExitTimeout},
+		{"a request took longer than --request-timeout", context.DeadlineExceeded, ExitError},
 		{"not there", &notFoundError{"x"}, ExitError},
 	} {
 		if got := ExitCodeOf(tc.err); got != tc.want {

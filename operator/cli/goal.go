@@ -18,13 +18,13 @@ func newAbort(f *factory) *cobra.Command {
 		Long: `Go no further. A rollout that has moved nothing yet takes its canary away; one that has moved something halts where it is, and rollback moves that back. A
 rotation goes back as long as nothing new signs, and else no further than Drain.
 
-It can't be taken back. A rotation has to be named by --rotation. It needs the RBAC verb abort.`,
+It can't be taken back, and needs the RBAC verb abort. A rotation has to be named by --rotation.`,
 		Example: example("kubectl mesh abort --wait", "kubectl mesh abort --rotation default-2"),
 		Args:    cobra.NoArgs, ValidArgsFunction: nothing,
 	}
-	v.bind(cmd, "until it has ended")
+	v.bindTurn(cmd, "until it has ended")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return v.run(cmd.Context(), v.turn(v1alpha1.GoalAbort))
+		return v.run(cmd.Context(), func(client.Client, operation) (set, error) { return turn(v1alpha1.GoalAbort), nil })
 	}
 	return cmd
 }
@@ -37,33 +37,32 @@ func newRollback(f *factory) *cobra.Command {
 		Long: `Move back whatever a rollout has moved, and take its canary away; it walks back through its steps, without waiting for windows. It can be rolled back until the old
 revision is retired. A rotation goes back to the old CA, until the phase Drop begins.
 
-It can't be taken back. A rotation has to be named by --rotation. It needs the RBAC verb rollback. Setting spec.version back has the same effect, and lets the mesh stay there: after a rollback the
-version that the spec asks for is not tried again until the spec changes, or retry says so.`,
-		Example: example("kubectl mesh rollback --wait", "kubectl mesh rollback --rollout default-8"),
+It can't be taken back, and needs the RBAC verb rollback. A rotation has to be named by --rotation. Setting spec.version back has the same effect, and lets the
+mesh stay there: after a rollback the version that the spec asks for is not tried again until the spec changes, or retry says so.`,
+		Example: example("kubectl mesh rollback --wait", "kubectl mesh rollback --rollout default-8", "kubectl mesh rollback --rotation default-2"),
 		Args:    cobra.NoArgs, ValidArgsFunction: nothing,
 	}
-	v.bind(cmd, "until everything is back")
+	v.bindTurn(cmd, "until everything is back")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return v.run(cmd.Context(), v.turn(v1alpha1.GoalRollBack))
+		return v.run(cmd.Context(), func(client.Client, operation) (set, error) { return turn(v1alpha1.GoalRollBack), nil })
 	}
 	return cmd
 }
 
-// turn sets another goal of what is meant. A rotation has to be named: the rollout that was meant may have ended, and a rotation begun, a second ago.
-func (v *verb) turn(to v1alpha1.RolloutGoal) func(client.Client, operation) (set, error) {
-	name := map[v1alpha1.RolloutGoal]string{v1alpha1.GoalAbort: "abort", v1alpha1.GoalRollBack: "rollback"}[to]
-	return func(_ client.Client, o operation) (set, error) {
-		if o.rotation != nil && v.rotation == "" {
-			return set{}, usagef("what is under way is %s: if you mean it, kubectl mesh %s --rotation %s", o, name, o.rotation.Name)
-		}
-		return turn(to), ended(o)
-	}
+// bindTurn is bind for what can't be taken back. A rotation has to be named: the rollout that was meant may have ended, and a rotation begun, a second ago.
+func (v *verb) bindTurn(cmd *cobra.Command, wait string) {
+	v.addMesh(cmd, &v.mesh)
+	v.addRollout(cmd, &v.which)
+	v.addRotation(cmd, &v.which, "The MeshRotation. Without it, a MeshRollout is meant")
+	cmd.MarkFlagsMutuallyExclusive(rolloutFlag, rotationFlag)
+	v.only = rolloutKind
+	v.output, v.patience = addObjectOutput(cmd), addPatience(cmd, wait)
 }
 
 // turn sets another goal.
 func turn(to v1alpha1.RolloutGoal) set {
 	s := set{
-		right: "rollback", already: text("is already to be rolled back"), done: text("is to be rolled back"), wait: goesBack,
+		right: "rollback", already: text("is already to be rolled back"), done: text("is to be rolled back"), reached: goesBack.reached,
 		what: func(o operation) string {
 			if o.rotation != nil {
 				return "it goes back to the old CA"

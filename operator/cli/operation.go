@@ -10,12 +10,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -35,7 +33,11 @@ const (
 )
 
 // which says which operation is meant.
-type which struct{ mesh, rollout, rotation string }
+type which struct {
+	mesh, rollout, rotation string
+	// only is the kind that is meant where none is named; empty for either.
+	only string
+}
 
 func (f *factory) addMesh(cmd *cobra.Command, name *string) {
 	cmd.Flags().StringVar(name, meshFlag, "", "The mesh. Default: the only one of the cluster")
@@ -45,7 +47,7 @@ func (f *factory) addMesh(cmd *cobra.Command, name *string) {
 func (f *factory) addWhich(cmd *cobra.Command, w *which) {
 	f.addMesh(cmd, &w.mesh)
 	f.addRollout(cmd, w)
-	f.addRotation(cmd, w)
+	f.addRotation(cmd, w, "The MeshRotation. Default: the one that is under way")
 	cmd.MarkFlagsMutuallyExclusive(rolloutFlag, rotationFlag)
 }
 
@@ -54,8 +56,8 @@ func (f *factory) addRollout(cmd *cobra.Command, w *which) {
 	mustComplete(cmd, rolloutFlag, f.live(rolloutNames))
 }
 
-func (f *factory) addRotation(cmd *cobra.Command, w *which) {
-	cmd.Flags().StringVar(&w.rotation, rotationFlag, "", "The MeshRotation. Default: the one that is under way")
+func (f *factory) addRotation(cmd *cobra.Command, w *which, means string) {
+	cmd.Flags().StringVar(&w.rotation, rotationFlag, "", means)
 	mustComplete(cmd, rotationFlag, f.live(rotationNames))
 }
 
@@ -182,6 +184,11 @@ func (o operation) steps() (out []string) {
 	return out
 }
 
+// flag names it on a command line.
+func (o operation) flag() string {
+	return "--" + strings.ToLower(strings.TrimPrefix(o.kind(), "Mesh")) + " " + o.object().GetName()
+}
+
 // again reads it anew.
 func (o operation) again(ctx context.Context, c client.Reader) error {
 	return c.Get(ctx, client.ObjectKeyFromObject(o.object()), o.object())
@@ -290,6 +297,18 @@ func (f *factory) operation(ctx context.Context, c client.Reader, w which) (oper
 	if err != nil {
 		return operation{}, err
 	}
+	if w.only != "" && w.rollout == "" && w.rotation == "" {
+		var others []string
+		all = slices.DeleteFunc(all, func(o operation) bool {
+			if o.kind() != w.only {
+				others = append(others, o.flag())
+			}
+			return o.kind() != w.only
+		})
+		if len(all) == 0 && len(others) > 0 && w.only == rolloutKind {
+			return operation{}, usagef("no rollout is under way, but a rotation: if that is meant, name it by %s", strings.Join(others, " or "))
+		}
+	}
 	switch {
 	case len(all) == 1:
 		return all[0], nil
@@ -306,7 +325,7 @@ func (f *factory) operation(ctx context.Context, c client.Reader, w which) (oper
 	}
 	var flags []string
 	for _, o := range all {
-		flags = append(flags, "--"+strings.ToLower(strings.TrimPrefix(o.kind(), "Mesh"))+" "+o.object().GetName())
+		flags = append(flags, o.flag())
 	}
 	return operation{}, usagef("more than one operation is under way on mesh %s: say which by %s", mesh.Name, strings.Join(flags, " or "))
 }
@@ -318,71 +337,11 @@ func (f *factory) idle(ctx context.Context, c client.Reader, w which) error {
 		return err
 	}
 	text := "nothing is under way on mesh " + mesh.Name
+	if w.only == rotationKind {
+		return blockedf("no MeshRotation is under way on mesh %s", mesh.Name)
+	}
 	if failed := failedTarget(mesh); failed != nil {
 		text += fmt.Sprintf("; MeshRollout %s did not reach %s: kubectl mesh retry --rollout %s tries it again", failed.Rollout, failed.Version, failed.Rollout)
 	}
 	return blockedf("%s", text)
-}
-
-// steer changes the verbs of an operation under an optimistic lock, again when somebody else was faster. Change says whether there is anything to
-// change. A denial names the right that is missing.
-func (f *factory) steer(ctx context.Context, c client.Client, o operation, right string, change func() (bool, error)) (changed bool, err error) {
-	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		before := o.object().DeepCopyObject().(client.Object) //nolint:forcetypeassert // a copy has the type of what is copied
-		needed, err := change()
-		if err != nil || !needed {
-			changed = false
-			return err
-		}
-		changed = true
-		err = c.Patch(ctx, o.object(), client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-		if apierrors.IsConflict(err) {
-			if again := o.again(ctx, c); again != nil {
-				return again
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return false, f.denied(ctx, c, err, right, o.resource(), o.object().GetName())
-	}
-	return changed, nil
-}
-
-// roles are the ClusterRoles of Meshwright that have a right.
-var roles = map[string]string{"meshrollouts": "meshwright-rollout-operator", "meshrotations": "meshwright-rotation-operator"}
-
-// denied turns a denial into a sentence that names the rights that are missing, as the API server says when it is asked.
-func (f *factory) denied(ctx context.Context, c client.Client, err error, right, resource, name string) error {
-	if !apierrors.IsForbidden(err) {
-		return explain(err)
-	}
-	var missing []string
-	base := "patch"
-	if right == "create" || right == "revoke" {
-		base = "create"
-	}
-	for _, verb := range []string{base, right} {
-		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: v1alpha1.GroupVersion.Group, Resource: resource, Verb: verb, Name: name},
-		}}
-		if c.Create(ctx, review) == nil && !review.Status.Allowed && !slices.Contains(missing, verb) {
-			missing = append(missing, verb)
-		}
-	}
-	if len(missing) == 0 {
-		return explain(err)
-	}
-	who, errWho := f.Whoami(ctx, c)
-	if errWho != nil {
-		who = "you"
-	}
-	text := fmt.Sprintf("%s may not %s %s %s: this needs the RBAC verb %s on %s.%s", who, right, resource, name, strings.Join(missing, " and "), resource, v1alpha1.GroupVersion.Group)
-	if role, known := roles[resource]; known {
-		if right == "approve" && resource == "meshrollouts" {
-			role = "meshwright-rollout-approver"
-		}
-		text += ", which the ClusterRole " + role + " has"
-	}
-	return &exitError{code: ExitError, text: text}
 }

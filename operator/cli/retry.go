@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -60,7 +61,18 @@ func (v *verb) retry(ctx context.Context, c client.WithWatch) error {
 		return blockedf("%s has not halted, it is at %s: %s", op, reason, message)
 	}
 	v.rollout = o.Name
-	return v.with(ctx, c, func(client.Client, operation) (set, error) { return again(used, ended), nil })
+	s := again(used)
+	if ended {
+		var known map[types.UID]bool
+		if v.patience.wait {
+			if known, err = v.endedBefore(ctx, c, mesh.Name); err != nil {
+				return err
+			}
+		}
+		s.what = text("another rollout tries its target again")
+		s.anew = func(ctx context.Context, c client.WithWatch) error { return v.followNext(ctx, c, mesh.Name, known) }
+	}
+	return v.with(ctx, c, func(client.Client, operation) (set, error) { return s, nil })
 }
 
 // retried is the rollout that is meant: the one that is named, the one that is under way, or the one that did not reach what the mesh wants.
@@ -94,8 +106,8 @@ func (v *verb) retried(ctx context.Context, c client.Reader) (*v1alpha1.MeshRoll
 }
 
 // again raises the retries above those that were used up.
-func again(used int32, ended bool) set {
-	s := set{
+func again(used int32) set {
+	return set{
 		right: "retry",
 		change: func(o operation) (bool, error) {
 			if o.rollout.Spec.Retries > used {
@@ -110,10 +122,33 @@ func again(used int32, ended bool) set {
 		done: func(o operation) string {
 			return fmt.Sprintf("is given a retry (spec.retries %d)", o.rollout.Spec.Retries)
 		},
-		what: text("it goes on from where it halted"), wait: completes,
+		what: text("it goes on from where it halted"), reached: completes.reached,
 	}
-	if ended {
-		s.what, s.anew = text("another rollout tries its target again"), true
-	}
-	return s
+}
+
+// followNext follows the rollout that comes after those that are known. As long as there is none, it says what the mesh does instead.
+func (v *verb) followNext(ctx context.Context, c client.WithWatch, name string, known map[types.UID]bool) error {
+	says := v.decisions(v.said(v.output))
+	lists := []client.ObjectList{&v1alpha1.MeshInstallationList{}, &v1alpha1.MeshRolloutList{}}
+	return v.await(ctx, c, lists, func(ctx context.Context) (bool, error) {
+		s, err := v.take(ctx, c, name)
+		if err != nil {
+			return false, err
+		}
+		for i := range s.rollouts { // the newest is the first
+			plan := &s.rollouts[i].Spec.Plan
+			if o := (operation{rollout: &s.rollouts[i]}); !known[o.rollout.UID] && plan.From.Revision != plan.To.Revision {
+				says.of(o)
+				return completes.reached(o)
+			}
+		}
+		if s.mesh.Status.ObservedGeneration < s.mesh.Generation {
+			return false, nil
+		}
+		there, err := s.between(says, v1alpha1.ReasonPreflight)
+		if there && err == nil {
+			return true, blockedf("mesh %s is where it wants to be now, and tries nothing again", name)
+		}
+		return there, err
+	})
 }

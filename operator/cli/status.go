@@ -28,7 +28,8 @@ func newStatus(f *factory) *cobra.Command {
 		Long: `Show a mesh as a tree: its conditions, its revisions and their proxies, its gateways with the share of the traffic that each version is to have and
 was measured to have, the rollout and the rotation that are under way, its certificates, and what waits for a person, with the command that answers it.
 
-With --watch it is drawn again when something changes: in place on a terminal, and as one block after the other in a pipe. Nothing is polled.`,
+With --watch it is drawn again when something changes: in place on a terminal, and as one block after the other in a pipe. Nothing is polled, but for what you may
+not watch.`,
 		Example: example(
 			"kubectl mesh status",
 			"kubectl mesh status --watch",

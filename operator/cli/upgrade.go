@@ -98,6 +98,12 @@ func (o *upgradeOptions) run(ctx context.Context, c client.WithWatch, wanted str
 	if err != nil {
 		return err
 	}
+	var known map[types.UID]bool
+	if o.patience.wait {
+		if known, err = o.endedBefore(ctx, c, mesh.Name); err != nil {
+			return err
+		}
+	}
 	before := mesh.DeepCopy()
 	mesh.Spec.Version = wanted
 	options := []client.PatchOption{}
@@ -120,7 +126,7 @@ func (o *upgradeOptions) run(ctx context.Context, c client.WithWatch, wanted str
 	o.announce(before, mesh, target, note)
 	if o.patience.wait {
 		err := o.waiting(ctx, o.patience, "the upgrade of mesh "+mesh.Name, func(ctx context.Context) error {
-			return o.follow(ctx, c, mesh, before)
+			return o.follow(ctx, c, mesh, before, known)
 		})
 		if err != nil {
 			return err
@@ -196,18 +202,14 @@ func (o *upgradeOptions) announce(before, mesh *v1alpha1.MeshInstallation, targe
 }
 
 // follow prints what comes of an upgrade until it has ended.
-func (o *upgradeOptions) follow(ctx context.Context, c client.WithWatch, mesh, before *v1alpha1.MeshInstallation) error {
-	known, err := o.endedBefore(ctx, c, mesh.Name)
-	if err != nil {
-		return err
-	}
+func (o *upgradeOptions) follow(ctx context.Context, c client.WithWatch, mesh, before *v1alpha1.MeshInstallation, known map[types.UID]bool) error {
 	says := o.decisions(o.said(o.output))
 	generation := mesh.Generation
 	lists := []client.ObjectList{&v1alpha1.MeshInstallationList{}, &v1alpha1.MeshRolloutList{}, &v1alpha1.MeshRotationList{}}
 	return o.await(ctx, c, lists, func(ctx context.Context) (bool, error) {
 		s, err := o.take(ctx, c, mesh.Name)
 		if err != nil {
-			return true, err
+			return false, err
 		}
 		s.mesh.DeepCopyInto(mesh)
 		if mesh.Status.ObservedGeneration < generation {
@@ -217,12 +219,12 @@ func (o *upgradeOptions) follow(ctx context.Context, c client.WithWatch, mesh, b
 			says.of(operation{rollout: move})
 			return completes.reached(operation{rollout: move})
 		}
-		return o.between(s, says)
+		return s.between(says, v1alpha1.ReasonPreflight, v1alpha1.ReasonTargetFailed)
 	})
 }
 
-// endedBefore are the rollouts that have ended already: they are not those of the upgrade.
-func (o *upgradeOptions) endedBefore(ctx context.Context, c client.Reader, mesh string) (map[types.UID]bool, error) {
+// endedBefore are the rollouts that have ended already: what begins now is another one.
+func (f *factory) endedBefore(ctx context.Context, c client.Reader, mesh string) (map[types.UID]bool, error) {
 	var all v1alpha1.MeshRolloutList
 	if err := c.List(ctx, &all); err != nil {
 		return nil, explain(err)
@@ -253,15 +255,14 @@ func (s *snapshot) moveTo(before *v1alpha1.MeshInstallation, known map[types.UID
 	return nil
 }
 
-// between says what a mesh does that has no rollout to what it wants: it is there, or something comes first, or stands in the way.
-func (o *upgradeOptions) between(s *snapshot, says *decisions) (bool, error) {
+// between says what a mesh does that has no rollout to what it wants: it is there, or something comes first, or one of the reasons stands in the way.
+func (s *snapshot) between(says *decisions, held ...string) (there bool, err error) {
 	m := s.mesh
 	for _, kind := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionUpToDate} {
 		c := apimeta.FindStatusCondition(m.Status.Conditions, kind)
 		if c == nil || kind == v1alpha1.ConditionStalled && c.Status != metav1.ConditionTrue {
 			continue
 		}
-		held := []string{v1alpha1.ReasonPreflight, v1alpha1.ReasonTargetFailed}
 		if kind == v1alpha1.ConditionStalled || slices.Contains(held, c.Reason) {
 			return true, blockedf("mesh %s does not move (%s): %s", m.Name, c.Reason, c.Message)
 		}

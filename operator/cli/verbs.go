@@ -10,9 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -35,12 +32,10 @@ type set struct {
 	change func(o operation) (needed bool, err error)
 	// already and done are what is said of the operation when there was nothing to change, and when there was; what says what comes of it.
 	already, done, what func(o operation) string
-	// wait is over when the operation has come to this.
-	wait goal
-	// taken says that it is enough that the operator has seen it.
-	taken bool
-	// anew says that another rollout takes up what this one, which has ended, did not reach.
-	anew bool
+	// reached says whether a wait for the operation is over, and with which error.
+	reached func(operation) (bool, error)
+	// anew is the wait for the rollout that takes up what this one, which has ended, did not reach.
+	anew func(context.Context, client.WithWatch) error
 }
 
 // bind gives a command the flags of a verb.
@@ -70,10 +65,8 @@ func (v *verb) with(ctx context.Context, c client.WithWatch, choose func(client.
 		return err
 	}
 	changed, err := v.steer(ctx, c, o, s.right, func() (bool, error) {
-		if !s.anew { // it may have ended since it was read
-			if err := ended(o); err != nil {
-				return false, err
-			}
+		if err := ended(o); err != nil && s.anew == nil { // it may have ended since it was read
+			return false, err
 		}
 		return s.change(o)
 	})
@@ -95,53 +88,12 @@ func (v *verb) with(ctx context.Context, c client.WithWatch, choose func(client.
 }
 
 func (v *verb) waitFor(ctx context.Context, c client.WithWatch, o operation, s set) error {
-	return v.waiting(ctx, v.patience, o.String(), func(ctx context.Context) error {
-		switch {
-		case s.anew:
-			return v.followNext(ctx, c, o, s.wait)
-		case !s.taken:
-			return v.follow(ctx, c, v.said(v.output), o, s.wait)
-		}
-		says := v.decisions(v.said(v.output))
-		lists := []client.ObjectList{&v1alpha1.MeshRolloutList{}}
-		if o.rotation != nil {
-			lists = []client.ObjectList{&v1alpha1.MeshRotationList{}}
-		}
-		return v.await(ctx, c, lists, func(ctx context.Context) (bool, error) {
-			if err := o.again(ctx, c); err != nil {
-				return false, explain(err)
-			}
-			if o.observed() {
-				says.of(o)
-			}
-			return o.observed(), nil
-		})
-	})
-}
-
-// followNext waits for the rollout that follows one that has ended, and then for that. What keeps it from being made is in the mesh's UpToDate.
-func (v *verb) followNext(ctx context.Context, c client.WithWatch, last operation, g goal) error {
-	says := v.decisions(v.said(v.output))
-	next := operation{rollout: &v1alpha1.MeshRollout{}}
-	lists := []client.ObjectList{&v1alpha1.MeshInstallationList{}, &v1alpha1.MeshRolloutList{}}
-	err := v.await(ctx, c, lists, func(ctx context.Context) (bool, error) {
-		var m v1alpha1.MeshInstallation
-		if err := c.Get(ctx, client.ObjectKey{Name: last.mesh()}, &m); err != nil {
-			return false, explain(err)
-		}
-		active := m.Status.ActiveOperation
-		if active != nil && active.Kind == rolloutKind && active.Name != last.object().GetName() {
-			return true, explain(c.Get(ctx, client.ObjectKey{Name: active.Name}, next.rollout))
-		}
-		if now := apimeta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionUpToDate); now != nil {
-			says.say(now.Reason, "", now.Message)
-		}
-		return false, nil
-	})
-	if err != nil {
-		return err
+	if s.anew != nil {
+		return v.waiting(ctx, v.patience, "the retry of "+o.String(), func(ctx context.Context) error { return s.anew(ctx, c) })
 	}
-	return v.follow(ctx, c, v.said(v.output), next, g)
+	return v.waiting(ctx, v.patience, o.String(), func(ctx context.Context) error {
+		return v.follow(ctx, c, v.said(v.output), o, s.reached)
+	})
 }
 
 func text(t string) func(operation) string { return func(operation) string { return t } }
@@ -229,7 +181,7 @@ func approvalBy(step, me string) set {
 			}
 			return "it will not wait there"
 		},
-		wait: completes,
+		reached: completes.reached,
 	}
 }
 
@@ -263,7 +215,7 @@ It needs the RBAC verb pause on the operation, or patch on the MeshInstallation.
 	cmd.MarkFlagsMutuallyExclusive("mesh-wide", rotationFlag)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !wide {
-			return v.run(cmd.Context(), func(_ client.Client, o operation) (set, error) { return hold(paused), ended(o) })
+			return v.run(cmd.Context(), func(client.Client, operation) (set, error) { return hold(paused), nil })
 		}
 		if err := v.output.check(); err != nil {
 			return err
@@ -288,7 +240,8 @@ func hold(paused bool) set {
 			*field = paused
 			return true, nil
 		},
-		already: text("is already paused"), done: text("paused"), what: text("it stands still where it is; kubectl mesh resume lets it go on"), taken: true,
+		already: text("is already paused"), done: text("paused"), what: text("it stands still where it is; kubectl mesh resume lets it go on"),
+		reached: taken,
 	}
 	if !paused {
 		s.already, s.done, s.what = text("is not paused"), text("resumed"), text("it goes on from where it is")
@@ -307,31 +260,25 @@ func (v *verb) holdMesh(ctx context.Context, c client.WithWatch, paused bool) er
 	if !paused {
 		state, what = "resumed", "it goes on"
 	}
-	if mesh.Spec.Paused == paused {
-		state = map[bool]string{true: "already paused", false: "not paused"}[paused]
-		_, _ = fmt.Fprintf(said, "mesh %s is %s\n", mesh.Name, state)
-		return v.object(v.output, c, mesh)
-	}
-	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		before := mesh.DeepCopy()
+	changed, err := locked(ctx, c, mesh, func() (bool, error) {
+		needed := mesh.Spec.Paused != paused
 		mesh.Spec.Paused = paused
-		err := c.Patch(ctx, mesh, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-		if apierrors.IsConflict(err) {
-			if again := c.Get(ctx, client.ObjectKeyFromObject(mesh), mesh); again != nil {
-				return again
-			}
-		}
-		return err
+		return needed, nil
 	})
 	if err != nil {
 		return v.denied(ctx, c, err, "patch", "meshinstallations", mesh.Name)
+	}
+	if !changed {
+		state = map[bool]string{true: "already paused", false: "not paused"}[paused]
+		_, _ = fmt.Fprintf(said, "mesh %s is %s\n", mesh.Name, state)
+		return v.object(v.output, c, mesh)
 	}
 	_, _ = fmt.Fprintf(said, "mesh %s %s: %s\n", mesh.Name, state, what)
 	if v.patience.wait {
 		err := v.waiting(ctx, v.patience, "mesh "+mesh.Name, func(ctx context.Context) error {
 			return v.await(ctx, c, []client.ObjectList{&v1alpha1.MeshInstallationList{}}, func(ctx context.Context) (bool, error) {
 				err := c.Get(ctx, client.ObjectKeyFromObject(mesh), mesh)
-				return mesh.Status.ObservedGeneration >= mesh.Generation, explain(err)
+				return err == nil && mesh.Status.ObservedGeneration >= mesh.Generation, explain(err)
 			})
 		})
 		if err != nil {

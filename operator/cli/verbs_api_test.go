@@ -289,7 +289,7 @@ func TestVerbsOnARealAPIServer(t *testing.T) {
 			m.Status.Conditions = []metav1.Condition{condition(v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonTargetFailed, "did not get there")}
 		})
 		w.expect(t, "nothing is under way", oncall, ExitBlocked, []string{"pause"}, "nothing is under way on mesh default", "kubectl mesh retry --rollout default-8")
-		w.expect(t, "the target is tried again", oncall, ExitOK, []string{"retry"}, "(spec.retries 2)", "another rollout tries its target again")
+		w.expect(t, "nobody is there to try", oncall, ExitTimeout, []string{"retry", "--wait", "--timeout", "1s"}, "(spec.retries 2)", "another rollout tries its target again", "the retry of MeshRollout default-8 has not ended within 1s")
 		w.expect(t, "by name", oncall, ExitBlocked, []string{"pause", "--rollout", "default-8"}, "has ended as RolledBack")
 	})
 }
@@ -315,6 +315,9 @@ func TestVerbsOfRotationsOnARealAPIServer(t *testing.T) {
 	w.expect(t, "a phase", oncall, ExitOK, []string{"approve"}, "step Drop approved by oncall@example.com")
 	w.expect(t, "a pause, by who may not", viewer, ExitError, []string{"pause"}, "needs the RBAC verb patch and pause on meshrotations.meshwright.io")
 	w.expect(t, "a pause", oncall, ExitOK, []string{"pause", "--rotation", "default-2"}, "MeshRotation default-2 paused")
+	w.expect(t, "a rollback that does not name it", oncall, ExitUsage, []string{"rollback"}, "no rollout is under way", "name it by --rotation default-2")
+	w.expect(t, "an abort that does not name it", oncall, ExitUsage, []string{"abort"}, "name it by --rotation default-2")
+	w.expect(t, "a rollback of another mesh", oncall, ExitUsage, []string{"rollback", "--mesh", "prod", "--rotation", "default-2"}, "is of mesh default, not of prod")
 	w.expect(t, "a rollback", oncall, ExitOK, []string{"rollback", "--rotation", "default-2"}, "it goes back to the old CA")
 	w.expect(t, "the whole of it", oncall, ExitOK, []string{"certs", "status"}, "rotation default-2", "Drop", "approved by oncall@example.com", "MeshRotation default-2 is paused")
 	change(t, w, "default", &v1alpha1.MeshInstallation{}, func(*v1alpha1.MeshInstallation) {})

@@ -48,9 +48,6 @@ A waiver carries your own user name, and ends by itself. It needs the RBAC verb 
 			if o.rollout == nil {
 				return set{}, usagef("%s has no proof %s: kubectl mesh certs waive does without a proxy, --rollout names a MeshRollout", o, proof)
 			}
-			if err := ended(o); err != nil {
-				return set{}, err
-			}
 			me, err := v.Whoami(cmd.Context(), c)
 			return waiverOf(v1alpha1.Waiver{Proof: proof, By: me, Expires: expires}), err
 		})
@@ -94,7 +91,7 @@ func waiverOf(w v1alpha1.Waiver) set {
 		},
 		already: text(fmt.Sprintf("does without the proof %s for as long already", w.Proof)),
 		done:    text(fmt.Sprintf("proof %s waived by %s until %s", w.Proof, w.By, until)),
-		what:    text("it goes on without it"), wait: completes,
+		what:    text("it goes on without it"), reached: completes.reached,
 	}
 }
 
@@ -113,7 +110,7 @@ func proxyWaiverOf(w v1alpha1.RotationWaiver) set {
 		},
 		already: text(fmt.Sprintf("does without proxy %s for as long already", w.Proxy)),
 		done:    text(fmt.Sprintf("proxy %s waived by %s until %s", w.Proxy, w.By, until)),
-		what:    text("its phases do not wait for it; it may fail handshakes until it is restarted"), wait: completes,
+		what:    text("its phases do not wait for it; it may fail handshakes until it is restarted"), reached: completes.reached,
 	}
 }
 

@@ -9,17 +9,19 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // redrawEvery bounds how often something is looked at again; rewatchAfter is how long a watch that has ended is left alone; lookAgain is how often a
-// wait looks although nothing was told to have changed.
+// wait, and who can't watch, looks although nothing was told to have changed.
 const (
 	redrawEvery  = 300 * time.Millisecond
 	rewatchAfter = time.Second
@@ -33,120 +35,124 @@ func everything() []client.ObjectList {
 	}
 }
 
-// whenChanged looks once, and again when an object of the lists has changed, until look says that it is done. Kinds that the user may not watch are
-// left out, unless there is no other. It ends with the context.
-func (f *factory) whenChanged(ctx context.Context, c client.WithWatch, lists []client.ObjectList, look func(context.Context) (done bool, err error)) error {
+// look looks once. Done says that it is over, with or without an error; an error without it is one of the API server's, which may pass.
+type look func(context.Context) (done bool, err error)
+
+// whenChanged looks once, and again when an object of the lists has changed, until it is done or the context ends. As long as one of the lists can't be
+// watched, it looks from time to time.
+func (f *factory) whenChanged(ctx context.Context, c client.WithWatch, lists []client.ObjectList, look look) error {
+	return f.looks(ctx, c, lists, false, look)
+}
+
+// await is whenChanged for a wait, which goes on for hours: it looks from time to time in any case, also when a watch says nothing any more.
+func (f *factory) await(ctx context.Context, c client.WithWatch, lists []client.ObjectList, look look) error {
+	return f.looks(ctx, c, lists, true, look)
+}
+
+// looks outlives an API server that does not answer for a while, and says so once for each time.
+func (f *factory) looks(ctx context.Context, c client.WithWatch, lists []client.ObjectList, always bool, look look) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	changed := make(chan struct{}, 1)
-	var denied error
-	watched := 0
+	t := &teller{Clock: f.Clock, client: c, changed: make(chan struct{}, 1)}
 	for _, list := range lists {
-		first, err := c.Watch(ctx, list)
-		if apierrors.IsForbidden(err) {
-			denied = err
-			continue
-		}
-		if err != nil {
-			return explain(err)
-		}
-		watched++
-		go f.tell(ctx, c, list, first, changed)
+		t.blind.Add(1)
+		first, err := t.watch(ctx, list)
+		go t.tell(ctx, list, first, err)
 	}
-	if watched == 0 && denied != nil {
-		return denied
-	}
-	return f.looks(ctx, changed, 0, look)
-}
-
-// await is whenChanged for a wait, which goes on for hours: it also looks from time to time, whatever may be watched, and outlives an API server that
-// does not answer for a while, which it says once.
-func (f *factory) await(ctx context.Context, c client.WithWatch, lists []client.ObjectList, look func(context.Context) (done bool, err error)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	changed := make(chan struct{}, 1)
-	for _, list := range lists {
-		first, err := c.Watch(ctx, list)
-		if apierrors.IsForbidden(err) {
-			continue
-		}
-		if err != nil {
-			first = nil // it is tried again
-		}
-		go f.tell(ctx, c, list, first, changed)
-	}
-	said := ""
-	return f.looks(ctx, changed, lookAgain, func(ctx context.Context) (bool, error) {
-		done, err := look(ctx)
-		if err == nil || done || !passing(err) {
-			return done, err
-		}
-		if text := err.Error(); text != said && ctx.Err() == nil {
-			said = text
-			_, _ = fmt.Fprintf(f.ErrOut, "still waiting: %s\n", text)
-		}
-		return false, nil
-	})
-}
-
-// passing says whether an error may be another one, or none, when the same is asked again.
-func passing(err error) bool {
-	var exit *exitError
-	var missing *notFoundError
-	return !errors.As(err, &exit) && !errors.As(err, &missing) && !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) && !apierrors.IsNotFound(err)
-}
-
-// looks looks once, and again when it is told that something has changed, or after a while; a while of 0 is never.
-func (f *factory) looks(ctx context.Context, changed <-chan struct{}, while time.Duration, look func(context.Context) (done bool, err error)) error {
+	away := false
 	for {
 		done, err := look(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err() // a request that was cut off has errors of many kinds
 		}
-		if done || err != nil {
+		if done || err != nil && !passing(err) {
 			return err
 		}
-		var later <-chan time.Time
-		if while > 0 {
-			later = f.Clock.After(while)
+		if err != nil && !away {
+			_, _ = fmt.Fprintf(f.ErrOut, "still waiting: %v\n", err)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		case <-later:
-		}
-		select { // what changes together is looked at together
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-f.Clock.After(redrawEvery):
-		}
-		select {
-		case <-changed:
-		default:
+		away = err != nil
+		if err := t.wait(ctx, func() bool { return always || away || t.blind.Load() > 0 }); err != nil {
+			return err
 		}
 	}
 }
 
-// tell passes on that something has changed, and watches again when the API server ends a watch.
-func (f *factory) tell(ctx context.Context, c client.WithWatch, list client.ObjectList, now watch.Interface, changed chan<- struct{}) {
-	for {
-		if now != nil {
-			f.drain(ctx, now, changed)
+// passing says whether an error may be another one, or none, when the same is asked again.
+func passing(err error) bool {
+	var missing *notFoundError
+	return !errors.As(err, &missing) && !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) && !apierrors.IsNotFound(err)
+}
+
+// teller tells that an object of its lists has changed.
+type teller struct {
+	clock.Clock
+	client  client.WithWatch
+	changed chan struct{}
+	// blind counts the lists that are not watched now.
+	blind atomic.Int32
+}
+
+// wait waits for a change, or until it is time to look anyway.
+func (t *teller) wait(ctx context.Context, anyway func() bool) error {
+	for waits := true; waits; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.changed:
+			waits = false
+		case <-t.After(lookAgain):
+			waits = !anyway()
+		}
+	}
+	select { // what changes together is looked at together
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.After(redrawEvery):
+	}
+	select {
+	case <-t.changed:
+	default:
+	}
+	return nil
+}
+
+func (t *teller) watch(ctx context.Context, list client.ObjectList) (watch.Interface, error) {
+	w, err := t.client.Watch(ctx, list)
+	if err == nil {
+		t.blind.Add(-1)
+	}
+	return w, err
+}
+
+// tell watches a list, and again when the API server ends a watch or gives none. What may not be watched is left alone. Why there is no watch is not said
+// here: who looks meets the same, and if not, sees all that there is.
+func (t *teller) tell(ctx context.Context, list client.ObjectList, now watch.Interface, err error) {
+	for !apierrors.IsForbidden(err) {
+		after := lookAgain
+		if err == nil {
+			t.drain(ctx, now)
+			t.blind.Add(1)
+			after = rewatchAfter
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.Clock.After(rewatchAfter):
+		case <-t.After(after):
 		}
-		var err error
-		if now, err = c.Watch(ctx, list); err != nil {
-			now = nil
-		}
+		now, err = t.watch(ctx, list)
+		t.note() // nobody saw what has changed in between
 	}
 }
 
-func (f *factory) drain(ctx context.Context, now watch.Interface, changed chan<- struct{}) {
+func (t *teller) note() {
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (t *teller) drain(ctx context.Context, now watch.Interface) {
 	defer now.Stop()
 	for {
 		select {
@@ -159,10 +165,7 @@ func (f *factory) drain(ctx context.Context, now watch.Interface, changed chan<-
 			if event.Type == watch.Bookmark {
 				continue
 			}
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
+			t.note()
 			if event.Type == watch.Error {
 				return
 			}
@@ -172,19 +175,22 @@ func (f *factory) drain(ctx context.Context, now watch.Interface, changed chan<-
 
 // follow draws a status until the context ends, which is how it is meant to end.
 func (o *statusOptions) follow(ctx context.Context, c client.WithWatch) error {
-	screen := &screen{out: o.Out}
+	screen, seen := &screen{out: o.Out}, false
 	err := o.whenChanged(ctx, c, everything(), func(ctx context.Context) (bool, error) {
 		s, err := o.take(ctx, c, o.mesh)
 		if err != nil {
-			return false, err
+			screen.shown = nil // what is said of the error stands below it
+			return !seen, err  // a cluster that was never reached is not away for a while
 		}
-		o.mesh = s.mesh.Name
+		o.mesh, seen = s.mesh.Name, true
 		now := o.Clock.Now()
 		status := s.status(now)
 		if o.output.format != outputText && o.output.format != outputWide {
-			return false, o.view(o.output, status, []string{nameOf("MeshInstallation", status.Name)}, nil)
+			err := o.view(o.output, status, []string{nameOf("MeshInstallation", status.Name)}, nil)
+			return err != nil, err
 		}
-		return false, screen.draw(newPage(o.Out), func(p *page) { status.says(p, now, o.output.format == outputWide) })
+		err = screen.draw(newPage(o.Out), func(p *page) { status.says(p, now, o.output.format == outputWide) })
+		return err != nil, err
 	})
 	if errors.Is(err, context.Canceled) {
 		return nil
