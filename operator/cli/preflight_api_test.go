@@ -38,7 +38,7 @@ func TestPreflightOnARealAPIServer(t *testing.T) {
 	w.expect(t, "by name", "", ExitBlocked, []string{"preflight", "default", "--to", "1.29.1", "-o", "name"}, "Deployment/istio-system/istiod-1-29-1")
 	w.expect(t, "as data", "", ExitBlocked, []string{"preflight", "-o", "json", "--to", "1.29.1"}, `"kind": "MeshPreflight"`, `"holds": true`)
 	w.expect(t, "another mesh", "", ExitError, []string{"preflight", "other"}, "no MeshInstallation is called other")
-	w.expect(t, "a version that nobody has", "", ExitUsage, []string{"preflight", "--to", "1.29.77"}, "1.29.1")
+	w.expect(t, "a version that nobody has", "", ExitBlocked, []string{"preflight", "--to", "1.29.77"}, "1.29.1")
 	w.expect(t, "a severity that nobody knows", "", ExitUsage, []string{"preflight", "--fail-on", "bad"}, "error, warning or info")
 	w.expect(t, "few rights are told, and don't hold back", viewer, ExitOK, []string{"preflight", "--to", "1.29.1"}, "MW901", "the right to list nodes",
 		"Nothing that was looked at holds a rollout back. ", " things could not be looked at.")
