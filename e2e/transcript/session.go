@@ -58,9 +58,8 @@ func (r *recording) mesh(ctx context.Context, story, line string, lawful int) er
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+r.kubeconfig, fmt.Sprintf("COLUMNS=%d", columns))
 	cmd.Stdout, cmd.Stderr = r, r
 	err := cmd.Run()
-	var exit *exec.ExitError
 	code := 0
-	if errors.As(err, &exit) {
+	if exit, ended := errors.AsType[*exec.ExitError](err); ended {
 		code = exit.ExitCode()
 	} else if err != nil {
 		return err

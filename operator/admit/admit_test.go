@@ -19,7 +19,7 @@ func TestInstallation(t *testing.T) {
 		wants        []string // parts of the problems, in their order; none: it is accepted
 	}{
 		{"the least that works", `{version: "1.29"}`, nil},
-		{"a field that is not there", `{version: "1.29", versoin: x, upgrade: {cannary: {}}}`, []string{"spec.upgrade.cannary: Forbidden", "spec.versoin: Forbidden"}},
+		{"a field that is not there", `{version: "1.29", flavour: x, upgrade: {cannary: {}}}`, []string{"spec.flavour: Forbidden", "spec.upgrade.cannary: Forbidden"}},
 		{"a field that is missing", `{}`, []string{"spec.version: Required"}},
 		{"a value that is not of the enum", `{version: "1.29", upgrade: {type: Blue}}`, []string{`spec.upgrade.type: Unsupported value: "Blue"`}},
 		{"a rule over two fields", `{version: "1.29", upgrade: {type: InPlace}, defaultRevision: Leave}`, []string{"set defaultRevision to Claim"}},

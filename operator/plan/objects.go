@@ -141,7 +141,7 @@ func wantedObjects(m *v1alpha1.MeshInstallation, request render.Request, stays f
 	if err != nil {
 		return out, err
 	}
-	out.once = append(crds, base...)
+	out.once = slices.Concat(crds, base)
 	if m.Spec.DefaultRevision == v1alpha1.DefaultRevisionClaim {
 		pointer, err := render.DefaultRevision(request)
 		if err != nil {
