@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -26,6 +27,19 @@ type Source interface {
 }
 
 type load func(context.Context) (*Bundle, error)
+
+// Sources are the bundles of this build, then those of folders and of registries, where the credentials of the user's configuration are used: a user's own of the
+// same version win.
+func Sources(folders, registries []string) []Source {
+	out := []Source{Builtin()}
+	for _, folder := range folders {
+		out = append(out, Folder(folder))
+	}
+	for _, registry := range registries {
+		out = append(out, OCI(registry, remote.WithAuthFromKeychain(authn.DefaultKeychain)))
+	}
+	return out
+}
 
 //go:embed all:builtin
 var embedded embed.FS

@@ -15,16 +15,6 @@ import (
 	"github.com/meshwright/meshwright/operator/render"
 )
 
-// same says whether the stable revision was made from the inputs of a request, under its own name.
-func (s *scope) same(request render.Request) (bool, error) {
-	if s.revision == nil || s.revision.Spec.Version != request.Bundle.Version() {
-		return false, nil
-	}
-	request.Revision = s.revision.Name
-	inputs, err := request.InputsDigest()
-	return s.revision.Spec.InputsDigest == inputs, err
-}
-
 // frozen is the spec of the revision that a request makes. Other bytes of the same charts change nothing, so that a newer
 // operator moves nothing: it is made only when the inputs have changed.
 func frozen(request render.Request) (v1alpha1.MeshRevisionSpec, error) {

@@ -96,7 +96,7 @@ func (r *Reconciler) keep(ctx context.Context, s *scope, known validate.Facts) (
 
 // observe looks at a paused mesh. Ready speaks of the newest spec: what that wants anew is not there.
 func (r *Reconciler) observe(ctx context.Context, s *scope, request render.Request) (outcome, error) {
-	same, err := s.same(request)
+	same, err := request.Made(s.revision)
 	if err != nil {
 		return failed(err), err
 	}

@@ -96,7 +96,7 @@ func (r *Reconciler) move(ctx context.Context, s *scope, known validate.Facts, r
 	if s.granted != nil {
 		return outcome{}, nil // the CA is changed first, and UpToDate says so
 	}
-	same, err := s.same(request)
+	same, err := request.Made(s.revision)
 	if err != nil {
 		return failed(err), err
 	}

@@ -123,10 +123,7 @@ It needs the RBAC verb create on meshrotations, and revoke for Revoke.`,
 		if !slices.Contains(changeNames(), kind) {
 			return usagef("--kind %s: choose one of %s", kind, strings.Join(changeNames(), ", "))
 		}
-		if err := v.output.check(); err != nil {
-			return err
-		}
-		c, err := f.Client()
+		c, err := v.ready(v.output)
 		if err != nil {
 			return err
 		}

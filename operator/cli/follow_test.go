@@ -226,26 +226,33 @@ func whoami(t *testing.T, objects ...client.Object) client.WithWatch {
 	})
 }
 
-// A verb that meets somebody else's write is tried again on what they wrote.
-func TestVerbsKeepWhatOthersWrite(t *testing.T) {
-	f, s := newFactory()
-	below := whoami(t, aMesh(), aRollout())
+// beaten is a client whose first patch comes after what somebody else does.
+func beaten(below client.WithWatch, others func(ctx context.Context, c client.WithWatch) error) client.WithWatch {
 	first := true
-	c := interceptor.NewClient(below, interceptor.Funcs{
+	return interceptor.NewClient(below, interceptor.Funcs{
 		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, options ...client.PatchOption) error {
 			if first {
 				first = false
-				other := &v1alpha1.MeshRollout{}
-				if err := c.Get(ctx, client.ObjectKeyFromObject(o), other); err != nil {
-					return err
-				}
-				other.Spec.Approvals = []v1alpha1.Approval{{Step: "early", By: "somebody@example.com"}}
-				if err := c.Update(ctx, other); err != nil {
+				if err := others(ctx, c); err != nil {
 					return err
 				}
 			}
 			return c.Patch(ctx, o, patch, options...)
 		},
+	})
+}
+
+// A verb that meets somebody else's write is tried again on what they wrote.
+func TestVerbsKeepWhatOthersWrite(t *testing.T) {
+	f, s := newFactory()
+	below := whoami(t, aMesh(), aRollout())
+	c := beaten(below, func(ctx context.Context, c client.WithWatch) error {
+		other := &v1alpha1.MeshRollout{}
+		if err := c.Get(ctx, client.ObjectKey{Name: "default-8"}, other); err != nil {
+			return err
+		}
+		other.Spec.Approvals = []v1alpha1.Approval{{Step: "early", By: "somebody@example.com"}}
+		return c.Update(ctx, other)
 	})
 	v := &verb{factory: f, output: &output{}, patience: &patience{}}
 	err := v.with(t.Context(), c, func(c client.Client, o operation) (set, error) { return v.approval(t.Context(), c, o, "") })
@@ -266,22 +273,13 @@ func TestVerbsKeepWhatOthersWrite(t *testing.T) {
 func TestMeshIsHeldWhateverOthersWrite(t *testing.T) {
 	f, s := newFactory()
 	below := fakeClient(t, settledMesh())
-	first := true
-	c := interceptor.NewClient(below, interceptor.Funcs{
-		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, options ...client.PatchOption) error {
-			if first {
-				first = false
-				other := &v1alpha1.MeshInstallation{}
-				if err := c.Get(ctx, client.ObjectKeyFromObject(o), other); err != nil {
-					return err
-				}
-				other.Status.GatewaySummary = "1/1"
-				if err := c.Status().Update(ctx, other); err != nil {
-					return err
-				}
-			}
-			return c.Patch(ctx, o, patch, options...)
-		},
+	c := beaten(below, func(ctx context.Context, c client.WithWatch) error {
+		other := &v1alpha1.MeshInstallation{}
+		if err := c.Get(ctx, client.ObjectKey{Name: "default"}, other); err != nil {
+			return err
+		}
+		other.Status.GatewaySummary = "1/1"
+		return c.Status().Update(ctx, other)
 	})
 	v := &verb{factory: f, output: &output{}, patience: &patience{}}
 	if err := v.holdMesh(t.Context(), c, true); err != nil {
@@ -300,22 +298,13 @@ func TestMeshIsHeldWhateverOthersWrite(t *testing.T) {
 func TestVerbsLeaveWhatHasEnded(t *testing.T) {
 	f, _ := newFactory()
 	below := fakeClient(t, aMesh(), aRollout())
-	first := true
-	c := interceptor.NewClient(below, interceptor.Funcs{
-		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, options ...client.PatchOption) error {
-			if first {
-				first = false
-				other := &v1alpha1.MeshRollout{}
-				if err := c.Get(ctx, client.ObjectKeyFromObject(o), other); err != nil {
-					return err
-				}
-				comesTo("Completed", "everything is at 1-29-1", outcome(v1alpha1.OutcomeCompleted))(other)
-				if err := c.Status().Update(ctx, other); err != nil {
-					return err
-				}
-			}
-			return c.Patch(ctx, o, patch, options...)
-		},
+	c := beaten(below, func(ctx context.Context, c client.WithWatch) error {
+		other := &v1alpha1.MeshRollout{}
+		if err := c.Get(ctx, client.ObjectKey{Name: "default-8"}, other); err != nil {
+			return err
+		}
+		comesTo("Completed", "everything is at 1-29-1", outcome(v1alpha1.OutcomeCompleted))(other)
+		return c.Status().Update(ctx, other)
 	})
 	v := &verb{factory: f, output: &output{}, patience: &patience{}}
 	err := v.with(t.Context(), c, func(client.Client, operation) (set, error) { return turn(v1alpha1.GoalRollBack), nil })

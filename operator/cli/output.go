@@ -60,6 +60,14 @@ func (o *output) check() error {
 	return usagef("-o %s: choose one of %s", o.format, strings.Join(o.allowed, ", "))
 }
 
+// ready is a client for a command whose -o is one that it has.
+func (f *factory) ready(o *output) (client.WithWatch, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	return f.Client()
+}
+
 // view prints a view: as data, by names, or as the text that say writes.
 func (f *factory) view(o *output, view any, names []string, say func(p *page, wide bool)) error {
 	switch o.format {

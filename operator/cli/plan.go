@@ -15,8 +15,6 @@ import (
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,7 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/admit"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/dataplane"
@@ -40,7 +37,7 @@ type planOptions struct {
 
 	file, from, to, kubernetes string
 	offline, diff              bool
-	folders, registries        []string
+	charts                     charts
 	output                     *output
 	// operatorGiven says that the namespace of the operator is said by its flag.
 	operatorGiven func() bool
@@ -77,8 +74,7 @@ The exit code is 0 when there is nothing to do, 2 when there is, and 3 when some
 	flags.BoolVar(&o.offline, "offline", false, "ask no cluster")
 	flags.StringVar(&o.kubernetes, "kubernetes-version", "", "version of Kubernetes to plan for with --offline (default: the newest that the target supports)")
 	flags.BoolVar(&o.diff, "diff", false, "show the lines that change")
-	flags.StringSliceVar(&o.folders, "bundle-folder", nil, "folder with charts of further Istio versions")
-	flags.StringSliceVar(&o.registries, "bundle-registry", nil, "OCI repository with charts of further Istio versions")
+	o.charts.bind(flags)
 	o.output = addOutputOf(c, outputJSON, outputYAML, outputName)
 	mustComplete(c, "to", f.live(f.targetNames))
 	mustComplete(c, "kubernetes-version", nothing)
@@ -108,18 +104,7 @@ func (o *planOptions) run(ctx context.Context, name string) error {
 	if o.kubernetes != "" && !o.offline {
 		return usagef("--kubernetes-version is the cluster's own: give --offline with it")
 	}
-	sources := []istio.Source{istio.Builtin()}
-	for _, folder := range o.folders {
-		sources = append(sources, istio.Folder(folder))
-	}
-	for _, registry := range o.registries {
-		sources = append(sources, istio.OCI(registry, remote.WithAuthFromKeychain(authn.DefaultKeychain)))
-	}
-	library, err := istio.Open(ctx, sources...)
-	if err != nil {
-		return err
-	}
-	catalogue, err := istio.BuiltinCatalogue()
+	library, catalogue, err := o.charts.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -10,15 +10,12 @@ import (
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/preflight"
@@ -64,9 +61,9 @@ type FindingView struct {
 type preflightOptions struct {
 	*factory
 
-	to, from, failOn    string
-	folders, registries []string
-	output              *output
+	to, from, failOn string
+	charts           charts
+	output           *output
 	// operatorGiven says that the namespace of the operator is said by its flag.
 	operatorGiven func() bool
 }
@@ -98,8 +95,7 @@ The exit code is 0 when nothing holds a rollout back, and 3 when something does.
 	flags.StringVar(&o.to, "to", "", "version to move to, such as 1.29.1")
 	flags.StringVar(&o.from, "from", "", "version that is installed, where Meshwright does not keep it and no istiod tells")
 	flags.StringVar(&o.failOn, "fail-on", "error", "least severity that fails: error, warning or info; what is acknowledged does not")
-	flags.StringSliceVar(&o.folders, "bundle-folder", nil, "folder with charts of further Istio versions")
-	flags.StringSliceVar(&o.registries, "bundle-registry", nil, "OCI repository with charts of further Istio versions")
+	o.charts.bind(flags)
 	o.output = addOutput(c)
 	mustComplete(c, "fail-on", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{"error", "warning", "info"}, cobra.ShellCompDirectiveNoFileComp
@@ -150,18 +146,7 @@ func (o *preflightOptions) run(ctx context.Context, name string) error {
 
 // gatherer has the charts that are built in, and those of the flags.
 func (o *preflightOptions) gatherer(ctx context.Context) (*facts.Gatherer, error) {
-	sources := []istio.Source{istio.Builtin()}
-	for _, folder := range o.folders {
-		sources = append(sources, istio.Folder(folder))
-	}
-	for _, registry := range o.registries {
-		sources = append(sources, istio.OCI(registry, remote.WithAuthFromKeychain(authn.DefaultKeychain)))
-	}
-	library, err := istio.Open(ctx, sources...)
-	if err != nil {
-		return nil, err
-	}
-	catalogue, err := istio.BuiltinCatalogue()
+	library, catalogue, err := o.charts.open(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -52,10 +52,7 @@ UNMOVABLE is why a rollout can't restart a workload; HOLDOUT why a rotation of t
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: first(f.live(meshNames)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.output.check(); err != nil {
-				return err
-			}
-			c, err := f.Client()
+			c, err := o.ready(o.output)
 			if err != nil {
 				return err
 			}

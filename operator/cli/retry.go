@@ -29,10 +29,7 @@ It needs the RBAC verb retry.`,
 	v.addRollout(cmd, &v.which)
 	v.output, v.patience = addObjectOutput(cmd), addPatience(cmd, "until the rollout has ended")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := v.output.check(); err != nil {
-			return err
-		}
-		c, err := f.Client()
+		c, err := v.ready(v.output)
 		if err != nil {
 			return err
 		}

@@ -45,10 +45,7 @@ func (v *verb) bind(cmd *cobra.Command, wait string) {
 }
 
 func (v *verb) run(ctx context.Context, choose func(client.Client, operation) (set, error)) error {
-	if err := v.output.check(); err != nil {
-		return err
-	}
-	c, err := v.Client()
+	c, err := v.ready(v.output)
 	if err != nil {
 		return err
 	}
@@ -217,10 +214,7 @@ It needs the RBAC verb pause on the operation, or patch on the MeshInstallation.
 		if !wide {
 			return v.run(cmd.Context(), func(client.Client, operation) (set, error) { return hold(paused), nil })
 		}
-		if err := v.output.check(); err != nil {
-			return err
-		}
-		c, err := f.Client()
+		c, err := v.ready(v.output)
 		if err != nil {
 			return err
 		}

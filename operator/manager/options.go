@@ -10,9 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-
 	"github.com/meshwright/meshwright/bundles/istio"
 	"github.com/meshwright/meshwright/operator/authority"
 )
@@ -85,13 +82,4 @@ func (o *Options) settle() time.Duration {
 }
 
 // sources of Istio versions: those built in first, so that a user's own of the same version wins.
-func (o *Options) sources() []istio.Source {
-	out := []istio.Source{istio.Builtin()}
-	for _, folder := range o.BundleFolders {
-		out = append(out, istio.Folder(folder))
-	}
-	for _, registry := range o.BundleRegistries {
-		out = append(out, istio.OCI(registry, remote.WithAuthFromKeychain(authn.DefaultKeychain)))
-	}
-	return out
-}
+func (o *Options) sources() []istio.Source { return istio.Sources(o.BundleFolders, o.BundleRegistries) }

@@ -84,7 +84,7 @@ func Of(ctx context.Context, wanted *v1alpha1.MeshInstallation, w World) (*Plan,
 		return nil, err
 	}
 	out.To = &v1alpha1.RolloutRevision{Revision: next.Revision, Version: target.String(), InputsDigest: inputs}
-	same, err := w.same(next)
+	same, err := next.Made(w.Stable)
 	if err != nil {
 		return nil, err
 	}
@@ -146,16 +146,6 @@ func (w World) request(ctx context.Context, m *v1alpha1.MeshInstallation, v *sem
 		return render.Request{}, err
 	}
 	return render.RequestOf(m, bundle, w.KubeVersion, revision)
-}
-
-// same says whether the stable revision was made from the inputs of a request, under its own name.
-func (w World) same(request render.Request) (bool, error) {
-	if w.Stable == nil || w.Stable.Spec.Version != request.Bundle.Version() {
-		return false, nil
-	}
-	request.Revision = w.Stable.Name
-	inputs, err := request.InputsDigest()
-	return inputs == w.Stable.Spec.InputsDigest, err
 }
 
 func sideOf(r *v1alpha1.MeshRevision) *v1alpha1.RolloutRevision {

@@ -13,6 +13,8 @@ import (
 	"io"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
 // maxUnpacked bounds what Unpack takes from a compressed list: a control plane is about 200 KB.
@@ -69,6 +71,16 @@ func (r Request) InputsDigest() (string, error) {
 		inputs["leafSeconds"] = r.LeafSeconds
 	}
 	return digest(inputs)
+}
+
+// Made says whether a revision, nil for none, has the version of a request and was made from the same inputs, under its own name.
+func (r Request) Made(revision *v1alpha1.MeshRevision) (bool, error) {
+	if revision == nil || revision.Spec.Version != r.Bundle.Version() {
+		return false, nil
+	}
+	r.Revision = revision.Name
+	inputs, err := r.InputsDigest()
+	return revision.Spec.InputsDigest == inputs, err
 }
 
 // InputsDigest is the same for a gateway.

@@ -30,8 +30,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	applyadmissionv1 "k8s.io/client-go/applyconfigurations/admissionregistration/v1"
 	"k8s.io/utils/clock"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/meshwright/meshwright/webhooks/keep"
 )
 
 // How long a certificate lives, when it is replaced, and how often a replica looks.
@@ -78,26 +79,9 @@ func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 
 // Start keeps the certificate until the context ends.
 func (k *Keeper) Start(ctx context.Context) error {
-	log := ctrl.LoggerFrom(ctx).WithName("webhook-certificate")
-	for {
-		wait := interval
-		if err := k.ensure(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the operator ends
-			}
-			log.Error(err, "keeping the webhook's certificate; trying again", "after", retry)
-			wait = retry
-		}
-		timer := k.Clock.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-k.Changed:
-			timer.Stop()
-		case <-timer.C():
-		}
-	}
+	return keep.Loop{
+		Logger: "webhook-certificate", Thing: "the webhook's certificate", Interval: interval, Retry: retry, Changed: k.Changed, Clock: k.Clock, Ensure: k.ensure,
+	}.Run(ctx)
 }
 
 // ensure reads the Secret, issues a certificate when there is none or it is due, and makes the webhook configuration trust it.

@@ -18,10 +18,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/csaupgrade"
 	"k8s.io/utils/clock"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/config/policy"
+	"github.com/meshwright/meshwright/webhooks/keep"
 )
 
 // How often the leader looks again, and how soon after an error.
@@ -54,24 +54,9 @@ func (k *Keeper) NeedLeaderElection() bool { return true }
 
 // Start keeps the policies until the context ends.
 func (k *Keeper) Start(ctx context.Context) error {
-	log := ctrl.LoggerFrom(ctx).WithName("policies")
-	for {
-		wait := interval
-		if err := k.Ensure(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the operator ends
-			}
-			log.Error(err, "keeping the admission policies; trying again", "after", retry)
-			wait = retry
-		}
-		timer := k.Clock.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C():
-		}
-	}
+	return keep.Loop{
+		Logger: "policies", Thing: "the admission policies", Interval: interval, Retry: retry, Clock: k.Clock, Ensure: k.Ensure,
+	}.Run(ctx)
 }
 
 // Begin makes the policies that are not there. It changes none and removes none: each replica does it when it starts, also one of an older version
