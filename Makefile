@@ -35,6 +35,7 @@ test-site: site
 
 .PHONY: test-unit
 test-unit: bundles ## Tests without a server
+	$(GO) vet -tags api,e2e ./...
 	$(GO) test ./...
 	$(GO) -C e2e/apps test ./...
 	$(GO) -C e2e/cluster/modules/tools test ./...
@@ -114,7 +115,7 @@ verify: bundles ## Fail when generated files, formatting or go.mod are stale
 	$(GO) mod tidy -diff
 	$(GO) -C e2e/softhsm mod tidy -diff
 	$(GO) -C hack/tools/olm mod tidy -diff
-	$(GO) vet ./...
+	for tags in "" api e2e e2e,long; do echo "vet $$tags"; $(GO) vet -tags "$$tags" ./... || exit 1; done
 	test -z "$$(gofmt -l bundles controllers e2e hack operator webhooks)"
 
 .PHONY: lint

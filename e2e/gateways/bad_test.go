@@ -13,10 +13,6 @@ import (
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"github.com/meshwright/meshwright/e2e/framework"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
@@ -168,25 +164,4 @@ func decidedBack(t *testing.T, o *v1alpha1.MeshRollout) time.Time {
 	}
 	t.Fatalf("none of %d events of %s says that it goes back", len(events), o.Name)
 	return time.Time{}
-}
-
-// alone waits until all pods of the gateway are of one revision.
-func alone(t *testing.T, revision string) {
-	t.Helper()
-	if err := env.WaitFor(t.Context(), "the gateway to be at "+revision+" alone", func(ctx context.Context) (bool, string, error) {
-		selected := client.MatchingLabels{v1alpha1.LabelGateway: ingress.Name}
-		var deployments appsv1.DeploymentList
-		if err := env.Client.List(ctx, &deployments, client.InNamespace(ingress.Namespace), selected); err != nil {
-			return false, "", err
-		}
-		var pods corev1.PodList
-		if err := env.Client.List(ctx, &pods, client.InNamespace(ingress.Namespace), selected); err != nil {
-			return false, "", err
-		}
-		others := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.Labels[v1alpha1.IstioRevision] == revision })
-		return len(deployments.Items) == 1 && len(others) == 0,
-			fmt.Sprintf("%d Deployments, %d pods of another revision", len(deployments.Items), len(others)), nil
-	}); err != nil {
-		t.Fatal(err)
-	}
 }

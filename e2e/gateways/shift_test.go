@@ -8,8 +8,11 @@ package gateways
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -108,4 +111,25 @@ func shift(t *testing.T, service client.ObjectKey, percents ...int32) {
 	alone(t, rev129)
 	allServed(t, traffic())
 	reached(t, moments(), percents...)
+}
+
+// alone waits until all pods of the gateway are of one revision.
+func alone(t *testing.T, revision string) {
+	t.Helper()
+	if err := env.WaitFor(t.Context(), "the gateway to be at "+revision+" alone", func(ctx context.Context) (bool, string, error) {
+		selected := client.MatchingLabels{v1alpha1.LabelGateway: ingress.Name}
+		var deployments appsv1.DeploymentList
+		if err := env.Client.List(ctx, &deployments, client.InNamespace(ingress.Namespace), selected); err != nil {
+			return false, "", err
+		}
+		var pods corev1.PodList
+		if err := env.Client.List(ctx, &pods, client.InNamespace(ingress.Namespace), selected); err != nil {
+			return false, "", err
+		}
+		others := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.Labels[v1alpha1.IstioRevision] == revision })
+		return len(deployments.Items) == 1 && len(others) == 0,
+			fmt.Sprintf("%d Deployments, %d pods of another revision", len(deployments.Items), len(others)), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
