@@ -179,13 +179,14 @@ func (r *Reconciler) begin(ctx context.Context, s *scope, from, to v1alpha1.Roll
 // failedBefore says why a target is not tried again; empty when it may be.
 func (s *scope) failedBefore(to v1alpha1.RolloutRevision) string {
 	last := s.mesh.Status.FailedTarget
-	if last == nil || last.Version != to.Version || last.InputsDigest != to.InputsDigest || last.Generation != s.mesh.Generation {
-		return ""
-	}
+	var o *v1alpha1.MeshRollout
 	for i := range s.rollouts {
-		if o := &s.rollouts[i]; o.Name == last.Rollout && o.Spec.Retries > last.Retries {
-			return ""
+		if last != nil && s.rollouts[i].Name == last.Rollout {
+			o = &s.rollouts[i]
 		}
+	}
+	if !rollout.GivenUp(last, to, s.mesh.Generation, o) {
+		return ""
 	}
 	return fmt.Sprintf("MeshRollout %s to %s did not get there: change the spec, or raise spec.retries of that MeshRollout by one", last.Rollout, to.Version)
 }

@@ -191,6 +191,19 @@ func TestRetryThatNothingFollows(t *testing.T) {
 	}
 }
 
+// A retry that a finding held back can be told to wait again, and hears the finding again.
+func TestRetryThatIsHeld(t *testing.T) {
+	f, _ := newFactory()
+	mesh, o := failedMesh(), endedRollout()
+	mesh.Status.Conditions[1] = condition(v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonPreflight, "MW101 holds the rollout back")
+	o.Spec.Retries = 1
+	v := &verb{factory: f, output: &output{}, patience: &patience{wait: true, timeout: time.Minute}}
+	err := v.retry(t.Context(), fakeClient(t, mesh, o))
+	if want := "does not move (Preflight): MW101"; ExitCodeOf(err) != ExitBlocked || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+}
+
 // A wait for what has ended since is over: the operator does not look at it any more.
 func TestWaitForWhatHasEnded(t *testing.T) {
 	unseen := func(to v1alpha1.RolloutOutcome) operation {

@@ -232,6 +232,15 @@ func (o *planOptions) cluster(
 	if world.Active, err = dataplane.ActiveRollout(ctx, c, world.Mesh); err != nil {
 		return fail(err)
 	}
+	if last := world.Mesh.Status.FailedTarget; last != nil {
+		failed := &v1alpha1.MeshRollout{}
+		switch err := c.Get(ctx, client.ObjectKey{Name: last.Rollout}, failed); {
+		case err == nil:
+			world.Failed = failed
+		case !apierrors.IsNotFound(err):
+			return fail(err)
+		}
+	}
 	findings, err := o.findings(ctx, c, gatherer, wanted, world)
 	if err != nil {
 		return fail(err)

@@ -43,7 +43,7 @@ func (v *verb) retry(ctx context.Context, c client.WithWatch) error {
 	if err != nil {
 		return err
 	}
-	failed := failedTarget(mesh)
+	failed := unreached(mesh)
 	used := o.Status.Progress.Retries
 	ended := o.Status.Progress.Outcome != ""
 	if ended && (failed == nil || failed.Rollout != o.Name) {
@@ -96,10 +96,18 @@ func (v *verb) retried(ctx context.Context, c client.Reader) (*v1alpha1.MeshRoll
 	if o := s.rollout(); o != nil {
 		return o, mesh, nil
 	}
-	if failed := failedTarget(mesh); failed != nil {
+	if failed := unreached(mesh); failed != nil {
 		return o, mesh, v.named(ctx, c, failed.Rollout, o, &v1alpha1.MeshRolloutList{})
 	}
 	return nil, nil, blockedf("mesh %s has nothing to try again", mesh.Name)
+}
+
+// unreached is the target that a rollout did not reach and the mesh still wants, whatever stands in the way of another try by now; nil for none.
+func unreached(m *v1alpha1.MeshInstallation) *v1alpha1.FailedTarget {
+	if last := m.Status.FailedTarget; last != nil && last.Generation == m.Generation {
+		return last
+	}
+	return nil
 }
 
 // again raises the retries above those that were used up.

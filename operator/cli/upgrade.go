@@ -17,6 +17,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -115,11 +116,7 @@ func (o *upgradeOptions) run(ctx context.Context, c client.WithWatch, wanted str
 		note = " (dry run)"
 	}
 	if o.dryRun != dryRunClient && before.Spec.Version != wanted {
-		err := c.Patch(ctx, mesh, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), options...)
-		if apierrors.IsConflict(err) {
-			return fmt.Errorf("mesh %s was changed by somebody else in this second, and nothing was done: look at it, and try again", mesh.Name)
-		}
-		if err != nil {
+		if err := o.write(ctx, c, mesh, before, options); err != nil {
 			return o.denied(ctx, c, err, "patch", "meshinstallations", mesh.Name)
 		}
 	}
@@ -133,6 +130,27 @@ func (o *upgradeOptions) run(ctx context.Context, c client.WithWatch, wanted str
 		}
 	}
 	return o.object(o.output, c, mesh)
+}
+
+// write sets the version that is wanted, if nobody else has wanted another one since it was read.
+func (o *upgradeOptions) write(ctx context.Context, c client.Client, mesh, before *v1alpha1.MeshInstallation, options []client.PatchOption) error {
+	wanted := mesh.Spec.Version
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		from := mesh.DeepCopy()
+		from.Spec.Version = before.Spec.Version
+		err := c.Patch(ctx, mesh, client.MergeFromWithOptions(from, client.MergeFromWithOptimisticLock{}), options...)
+		if !apierrors.IsConflict(err) {
+			return err
+		}
+		if err := c.Get(ctx, client.ObjectKeyFromObject(mesh), mesh); err != nil {
+			return err
+		}
+		if mesh.Spec.Version != before.Spec.Version {
+			return blockedf("mesh %s: somebody else set spec.version to %s just now, and nothing was done", mesh.Name, mesh.Spec.Version)
+		}
+		mesh.Spec.Version = wanted
+		return err
+	})
 }
 
 // targetOf is the version that a mesh would move to; the error says why it can't.

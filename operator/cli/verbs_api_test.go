@@ -285,7 +285,9 @@ func TestVerbsOnARealAPIServer(t *testing.T) {
 	t.Run("what has ended", func(t *testing.T) {
 		change(t, w, "default-8", &v1alpha1.MeshRollout{}, func(o *v1alpha1.MeshRollout) { o.Status.Progress.Outcome = v1alpha1.OutcomeRolledBack })
 		change(t, w, "default", &v1alpha1.MeshInstallation{}, func(m *v1alpha1.MeshInstallation) {
-			m.Status.ActiveOperation, m.Status.FailedTarget = nil, &v1alpha1.FailedTarget{Version: "1.29.1", InputsDigest: "j", Rollout: "default-8", Retries: 1}
+			m.Status.ActiveOperation, m.Status.FailedTarget = nil, &v1alpha1.FailedTarget{
+				Version: "1.29.1", InputsDigest: "j", Generation: m.Generation, Rollout: "default-8", Retries: 1,
+			}
 			m.Status.Conditions = []metav1.Condition{condition(v1alpha1.ConditionUpToDate, metav1.ConditionFalse, v1alpha1.ReasonTargetFailed, "did not get there")}
 		})
 		w.expect(t, "nothing is under way", oncall, ExitBlocked, []string{"pause"}, "nothing is under way on mesh default", "kubectl mesh retry --rollout default-8")

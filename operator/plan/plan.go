@@ -29,9 +29,9 @@ type World struct {
 	KubeVersion string
 	// Mesh is the installation as it is; nil for none.
 	Mesh *v1alpha1.MeshInstallation
-	// Stable is the revision that serves, nil for none; Active the rollout that may act.
-	Stable *v1alpha1.MeshRevision
-	Active *v1alpha1.MeshRollout
+	// Stable is the revision that serves, nil for none; Active the rollout that may act, and Failed the one that status.failedTarget names.
+	Stable         *v1alpha1.MeshRevision
+	Active, Failed *v1alpha1.MeshRollout
 }
 
 // Plan is what would be done.
@@ -132,8 +132,11 @@ func (p *Plan) stand(wanted *v1alpha1.MeshInstallation, w World) {
 	if op := w.Mesh.Status.ActiveOperation; op != nil {
 		p.Waits = fmt.Sprintf("%s %s ends first", op.Kind, op.Name)
 	}
-	last := w.Mesh.Status.FailedTarget
-	if last != nil && p.Move == rollout.MoveRollOut && last.Version == p.To.Version && last.InputsDigest == p.To.InputsDigest && sameSpec(wanted, w.Mesh) {
+	last, generation := w.Mesh.Status.FailedTarget, w.Mesh.Generation
+	if !sameSpec(wanted, w.Mesh) {
+		generation++ // that of the spec when it is written
+	}
+	if p.Move == rollout.MoveRollOut && rollout.GivenUp(last, *p.To, generation, w.Failed) {
 		p.Waits = fmt.Sprintf("MeshRollout %s to %s did not get there: change the spec, or kubectl mesh retry --rollout %s", last.Rollout, last.Version, last.Rollout)
 		p.Held = true
 	}

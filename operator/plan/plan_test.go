@@ -11,6 +11,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -217,5 +218,15 @@ func TestFailedBefore(t *testing.T) {
 	}
 	if want := "MeshRollout default-1 to 1.29.1 did not get there: change the spec, or kubectl mesh retry --rollout default-1"; again.Waits != want || !again.Held {
 		t.Errorf("got %q (held %t), want %q", again.Waits, again.Held, want)
+	}
+	w.Failed = &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1"}, Spec: v1alpha1.MeshRolloutSpec{Retries: 1}}
+	if given, err := Of(t.Context(), wanted, w); err != nil || given.Held {
+		t.Errorf("with a retry given: %q (held %t), %v", given.Waits, given.Held, err)
+	}
+	w.Failed = nil
+	changed := wanted.DeepCopy()
+	changed.Spec.Upgrade.RolloutHistoryLimit++
+	if other, err := Of(t.Context(), changed, w); err != nil || other.Held {
+		t.Errorf("with another spec: %q (held %t), %v", other.Waits, other.Held, err)
 	}
 }

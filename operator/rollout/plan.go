@@ -201,6 +201,13 @@ func OnChange(plan *v1alpha1.RolloutPlan, p v1alpha1.RolloutProgress, wanted v1a
 	return Finish
 }
 
+// GivenUp says whether a target is not tried again by itself: a rollout failed to reach it, the spec that wanted it is still of
+// the same generation, and that rollout, nil for one that is gone, was given no retry since.
+func GivenUp(last *v1alpha1.FailedTarget, to v1alpha1.RolloutRevision, generation int64, failed *v1alpha1.MeshRollout) bool {
+	return last != nil && last.Version == to.Version && last.InputsDigest == to.InputsDigest && last.Generation == generation &&
+		(failed == nil || failed.Name != last.Rollout || failed.Spec.Retries <= last.Retries)
+}
+
 // Move is what an installation asks for, beside the revision that serves.
 type Move string
 
