@@ -222,6 +222,7 @@ func endedRollout() *v1alpha1.MeshRollout {
 	o.Status.Progress.Outcome, o.Status.Progress.Failure, o.Status.Act = v1alpha1.OutcomeRolledBack, "Deployment/shop/cart: CrashLoopBackOff in container app", v1alpha1.ActDone
 	o.Status.Progress.FailureReason, o.Status.Progress.Step, o.Status.Progress.Back = v1alpha1.ReasonWorkloadFailed, -1, true
 	o.Status.Counted = at(-45)
+	o.Status.Waves[0].Moved, o.Status.Waves[1].Moved = 3, 2
 	o.Status.Steps[2].ApprovedBy, o.Status.Steps[2].ApprovedAt = "oncall@example.com", at(-50)
 	o.Status.Conditions[0] = condition(v1alpha1.ConditionComplete, metav1.ConditionFalse, v1alpha1.ReasonRolledBack, "everything is at 1-28-2 again")
 	return o

@@ -202,7 +202,7 @@ type StepView struct {
 	ApprovedAt *metav1.Time `json:"approvedAt,omitempty"`
 }
 
-// WaveView counts workloads of a wave, or pods where they are evicted.
+// WaveView counts workloads of a wave, or pods where they are evicted. Where the rollout goes back, those count as moved that are at the old revision.
 type WaveView struct {
 	// Name of the wave.
 	Name string `json:"name"`

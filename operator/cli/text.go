@@ -186,8 +186,12 @@ func (r *RolloutView) branches(b *branch, now time.Time) {
 	}
 	if len(r.Waves) > 0 {
 		waves := b.add(say("waves"))
+		there := "moved"
+		if r.Back { // what had never left counts, too
+			there = "at " + r.From
+		}
 		for _, w := range r.Waves {
-			text := fmt.Sprintf("%d of %d moved", w.Moved, w.Total)
+			text := fmt.Sprintf("%d of %d %s", w.Moved, w.Total, there)
 			if w.Moving > 0 {
 				text += fmt.Sprintf(", %d moving", w.Moving)
 			}
