@@ -266,6 +266,9 @@ func remove(ctx context.Context, name string, e *engine, progress artifact.Progr
 		return err
 	}
 	if e.answers(ctx) {
+		if err := awaitOrphans(ctx, name); err != nil {
+			return err
+		}
 		if err := newProvider(progress).Delete(name, filepath.Join(dir, "kubeconfig")); err != nil {
 			return err
 		}

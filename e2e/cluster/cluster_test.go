@@ -7,8 +7,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -225,4 +228,34 @@ func TestVersionsThatCanBeBuilt(t *testing.T) {
 	if _, err := (Options{Kubernetes: artifact.DefaultKubernetes, Source: ImagesBuild}).complete(); err != nil {
 		t.Errorf("the default can't be built: %v", err)
 	}
+}
+
+// What a killed run began is found by the cluster that it works for, and is not mistaken for that of another.
+func TestOrphans(t *testing.T) {
+	command := exec.CommandContext(t.Context(), "/bin/sh")
+	command.Args = []string{"docker", "-c", "read line", "run", "--label", "io.x-k8s.kind.cluster=orphaned", "image"}
+	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	found := func(name string) []int {
+		pids, err := orphans(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pids
+	}
+	if pids := found("orphaned"); !slices.Equal(pids, []int{command.Process.Pid}) {
+		t.Errorf("found %v, want %d", pids, command.Process.Pid)
+	}
+	if pids := found("orphan"); len(pids) > 0 {
+		t.Errorf("found %v for another cluster", pids)
+	}
+	if err := errors.Join(input.Close(), awaitOrphans(t.Context(), "orphaned")); err != nil {
+		t.Error(err)
+	}
+	_ = command.Wait() // read found no line
 }

@@ -235,16 +235,6 @@ func waitGone(ctx context.Context, pid int, limit time.Duration) error {
 	return nil
 }
 
-// zombie says whether a process has ended and only waits for its parent, which may be this one.
-func zombie(pid int) bool {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return true
-	}
-	after := raw[bytes.LastIndexByte(raw, ')')+1:]
-	return strings.Fields(string(after))[0] == "Z"
-}
-
 // clear removes what a private engine leaves, however it ended: processes, mounts, links, firewall rules, cgroups, files.
 func (e *engine) clear() error {
 	if err := endProcesses(e.dir); err != nil {

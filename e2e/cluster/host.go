@@ -15,9 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -259,66 +257,6 @@ func closeWayOut() error {
 		}
 	}
 	return nil
-}
-
-// endProcesses ends, by its own number, every process whose command line names a folder below dir.
-func endProcesses(dir string) error {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return err
-	}
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		command, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err == nil && bytes.Contains(command, []byte(dir+"/")) && ofEngineProgram(command) {
-			pids = append(pids, pid)
-		}
-	}
-	for _, pid := range pids {
-		// A shim takes its containers with it only when asked kindly; what is in them ends with their first process.
-		for _, child := range descendants(pid) {
-			_ = syscall.Kill(child, syscall.SIGKILL)
-		}
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-	deadline := time.Now().Add(10 * time.Second)
-	for _, pid := range pids {
-		for syscall.Kill(pid, 0) == nil && !zombie(pid) {
-			if time.Now().After(deadline) {
-				return fmt.Errorf("process %d does not end: end it by hand (kill -9 %d)", pid, pid)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-	}
-	return nil
-}
-
-// ofEngineProgram keeps a shell or an editor that only looks at the folder alive.
-func ofEngineProgram(command []byte) bool {
-	program, _, _ := bytes.Cut(command, []byte{0})
-	name := filepath.Base(string(program))
-	return name == "dockerd" || name == "containerd" || strings.HasPrefix(name, "containerd-shim")
-}
-
-// descendants of a process, the deepest first.
-func descendants(pid int) []int {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return nil
-	}
-	var out []int
-	for text := range strings.FieldsSeq(string(raw)) {
-		child, err := strconv.Atoi(text)
-		if err != nil {
-			continue
-		}
-		out = append(out, append(descendants(child), child)...)
-	}
-	return out
 }
 
 // unmountBelow unmounts everything below a folder, the innermost first.
