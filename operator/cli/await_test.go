@@ -214,7 +214,7 @@ func TestWaitForWhatHasEnded(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		reason  string
-		reached func(operation) (bool, error)
+		reached func(operation, time.Time) (bool, error)
 		o       operation
 		code    ExitCode
 	}{
@@ -222,7 +222,7 @@ func TestWaitForWhatHasEnded(t *testing.T) {
 		{"an approval came in the second in which it was rolled back", completes.reached, unseen(v1alpha1.OutcomeRolledBack), ExitBlocked},
 		{"a pause came in the second in which it completed", taken, unseen(v1alpha1.OutcomeCompleted), ExitBlocked},
 	} {
-		if done, err := tc.reached(tc.o); !done || ExitCodeOf(err) != tc.code {
+		if done, err := tc.reached(tc.o, time.Now()); !done || ExitCodeOf(err) != tc.code {
 			t.Errorf("%s: done %v, %v; want done and code %d", tc.reason, done, err, tc.code)
 		}
 	}

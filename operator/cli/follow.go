@@ -98,8 +98,25 @@ var (
 	goesBack  = goal{outcomes: []v1alpha1.RolloutOutcome{v1alpha1.OutcomeAborted, v1alpha1.OutcomeRolledBack}}
 )
 
+// usualRelease is how long a revision may be in use after everything has left it before a person is asked: pods take their time to end.
+const usualRelease = 3 * time.Minute
+
+// kept says whether all is moved, one way or the other, that the rollout can move, and only the revision that was left stays: for
+// as long as it was told to keep it, or because something uses it that the rollout can't move.
+func kept(o *v1alpha1.MeshRollout, now time.Time) bool {
+	reason, _ := operation{rollout: o}.state()
+	p := &o.Status.Progress
+	switch reason {
+	case v1alpha1.ReasonRetireAfter:
+		return true
+	case v1alpha1.ReasonStillInUse:
+		return p.Entered != nil && now.Sub(p.Entered.Time) >= usualRelease
+	}
+	return false
+}
+
 // reached says whether a wait for an operation is over, and with which error.
-func (g goal) reached(o operation) (bool, error) {
+func (g goal) reached(o operation, now time.Time) (bool, error) {
 	reason, message := o.state()
 	switch {
 	case slices.Contains(g.outcomes, o.outcome()):
@@ -110,18 +127,20 @@ func (g goal) reached(o operation) (bool, error) {
 		return false, nil
 	case o.halted():
 		return true, blockedf("%s has halted (%s): %s", o, reason, message)
-	case o.rollout == nil || reason != v1alpha1.ReasonRetireAfter:
+	case o.rollout == nil || !kept(o.rollout, now):
 		return false, nil
 	case !o.rollout.Status.Progress.Back:
 		return g.moved, nil
 	case g.moved: // everything is back, and what failed is kept for a look at it
 		return true, blockedf("%s was rolled back: %s", o, message)
+	case reason == v1alpha1.ReasonStillInUse:
+		return true, blockedf("%s has moved back what it can: %s", o, message)
 	}
 	return true, nil
 }
 
 // taken is reached when the operator has seen the newest spec.
-func taken(o operation) (bool, error) {
+func taken(o operation, _ time.Time) (bool, error) {
 	if o.observed() {
 		return true, nil
 	}
@@ -129,7 +148,7 @@ func taken(o operation) (bool, error) {
 }
 
 // follow prints the decisions of an operation until it has reached what is wanted.
-func (f *factory) follow(ctx context.Context, c client.WithWatch, out io.Writer, o operation, reached func(operation) (bool, error)) error {
+func (f *factory) follow(ctx context.Context, c client.WithWatch, out io.Writer, o operation, reached func(operation, time.Time) (bool, error)) error {
 	says := f.decisions(out)
 	lists := []client.ObjectList{&v1alpha1.MeshRolloutList{}}
 	if o.rotation != nil {
@@ -145,6 +164,6 @@ func (f *factory) follow(ctx context.Context, c client.WithWatch, out io.Writer,
 		if o.observed() || o.outcome() != "" {
 			says.of(o)
 		}
-		return reached(o)
+		return reached(o, f.Clock.Now())
 	})
 }

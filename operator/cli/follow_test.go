@@ -51,6 +51,9 @@ func stalled(o *v1alpha1.MeshRollout) {
 
 func back(o *v1alpha1.MeshRollout) { o.Status.Progress.Back = true }
 
+// left says that everything has left a revision by now.
+func left(o *v1alpha1.MeshRollout) { o.Status.Progress.Entered = &metav1.Time{Time: time.Now()} }
+
 // A wait prints each decision once, and ends as the rollout does.
 func TestFollow(t *testing.T) {
 	for _, tc := range []script{
@@ -65,6 +68,15 @@ func TestFollow(t *testing.T) {
 		{"one whose canary is kept for a look", completes, []func(*v1alpha1.MeshRollout){comesTo(v1alpha1.ReasonRetireAfter, "kept for a look at it", back)}, ExitBlocked, "kept for a look"},
 		{"one that halts", completes, []func(*v1alpha1.MeshRollout){comesTo("WorkloadFailed", "crashes", stalled)}, ExitBlocked, "crashes"},
 		{"a rollback that gets there", goesBack, []func(*v1alpha1.MeshRollout){comesTo("RolledBack", "everything is at 1-28-2 again", outcome(v1alpha1.OutcomeRolledBack))}, ExitOK, "1-28-2 again"},
+		{"one whose old revision something uses for a moment", completes, []func(*v1alpha1.MeshRollout){
+			comesTo(v1alpha1.ReasonStillInUse, "used by Pod shop/cart-1", left), comesTo("Completed", "everything is at 1-29-1", outcome(v1alpha1.OutcomeCompleted)),
+		}, ExitOK, "everything is at 1-29-1"},
+		{"one whose old revision something uses on and on", completes, []func(*v1alpha1.MeshRollout){
+			comesTo(v1alpha1.ReasonStillInUse, "1-28-2 is kept: it is used by Pod shop/alone", left),
+		}, ExitOK, "used by Pod shop/alone"},
+		{"a rollback whose canary something uses on and on", goesBack, []func(*v1alpha1.MeshRollout){
+			comesTo(v1alpha1.ReasonStillInUse, "1-29-1 is kept: it is used by Pod shop/alone", back, left),
+		}, ExitBlocked, "used by Pod shop/alone"},
 		{"a rollback that came too late", goesBack, []func(*v1alpha1.MeshRollout){comesTo("Completed", "retired", outcome(v1alpha1.OutcomeCompleted))}, ExitBlocked, "retired"},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {

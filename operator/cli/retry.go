@@ -144,7 +144,7 @@ func (v *verb) followNext(ctx context.Context, c client.WithWatch, name string, 
 			plan := &s.rollouts[i].Spec.Plan
 			if o := (operation{rollout: &s.rollouts[i]}); !known[o.rollout.UID] && plan.From.Revision != plan.To.Revision {
 				says.of(o)
-				return completes.reached(o)
+				return completes.reached(o, v.Clock.Now())
 			}
 		}
 		if s.mesh.Status.ObservedGeneration < s.mesh.Generation {

@@ -235,7 +235,7 @@ func (o *upgradeOptions) follow(ctx context.Context, c client.WithWatch, mesh, b
 		}
 		if move := s.moveTo(before, known); move != nil {
 			says.of(operation{rollout: move})
-			return completes.reached(operation{rollout: move})
+			return completes.reached(operation{rollout: move}, o.Clock.Now())
 		}
 		return s.between(says, v1alpha1.ReasonPreflight, v1alpha1.ReasonTargetFailed)
 	})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,7 +34,7 @@ type set struct {
 	// already and done are what is said of the operation when there was nothing to change, and when there was; what says what comes of it.
 	already, done, what func(o operation) string
 	// reached says whether a wait for the operation is over, and with which error.
-	reached func(operation) (bool, error)
+	reached func(o operation, now time.Time) (bool, error)
 	// anew is the wait for the rollout that takes up what this one, which has ended, did not reach.
 	anew func(context.Context, client.WithWatch) error
 }

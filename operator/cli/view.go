@@ -254,10 +254,10 @@ func (s *snapshot) awaiting(now time.Time) []AwaitedView {
 	}
 	both := s.rollout() != nil && s.rotation() != nil
 	if o := s.rollout(); o != nil {
-		s.awaitingOf(operation{rollout: o}, both, ask)
+		s.awaitingOf(operation{rollout: o}, both, now, ask)
 	}
 	if o := s.rotation(); o != nil {
-		s.awaitingOf(operation{rotation: o}, both, ask)
+		s.awaitingOf(operation{rotation: o}, both, now, ask)
 		if o.Status.Request != "" {
 			ask("MeshRotation "+o.Name+" waits for its request to be signed", "certs csr", "--rotation", o.Name)
 		}
@@ -272,7 +272,7 @@ func (s *snapshot) awaiting(now time.Time) []AwaitedView {
 }
 
 // awaitingOf says what of one operation waits for a person; both says that commands have to name which.
-func (s *snapshot) awaitingOf(o operation, both bool, ask func(what, command string, flags ...string)) {
+func (s *snapshot) awaitingOf(o operation, both bool, now time.Time, ask func(what, command string, flags ...string)) {
 	reason, message := o.state()
 	var flags []string
 	if both {
@@ -290,7 +290,7 @@ func (s *snapshot) awaitingOf(o operation, both bool, ask func(what, command str
 		ask(o.String()+": "+message, "waive "+string(unproven(o.rollout))+" --for 1h", flags...)
 	case o.rollout != nil && reason == v1alpha1.ReasonReconnecting:
 		ask(o.String()+": "+message, "waive "+string(v1alpha1.ProofConnection)+" --for 1h", flags...)
-	case o.rollout != nil && reason == v1alpha1.ReasonAwaitingRestarts:
+	case o.rollout != nil && (reason == v1alpha1.ReasonAwaitingRestarts || reason == v1alpha1.ReasonStillInUse && kept(o.rollout, now)):
 		ask(o.String()+": "+message, "")
 	case reason == v1alpha1.ReasonAborted && o.rotation != nil:
 		ask(o.String()+": "+message, "rollback", "--rotation", o.rotation.Name)
