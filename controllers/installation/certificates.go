@@ -24,7 +24,8 @@ import (
 // rotationKind is the kind of a MeshRotation in status.activeOperation.
 const rotationKind = "MeshRotation"
 
-// gatherRotations reads the rotations of the mesh. One that revokes a root goes before everything else; the other ones wait for what is active. One that
+// gatherRotations reads the rotations of the mesh. One that revokes a root goes before everything else, and so does any where what signs expires soon; the
+// other ones wait for what is active. One that
 // is not planned yet changes nothing, and another intermediate under the same root restarts nothing: neither needs a grant.
 func (r *Reconciler) gatherRotations(ctx context.Context, s *scope) error {
 	var err error
@@ -54,7 +55,8 @@ func (r *Reconciler) gatherRotations(ctx context.Context, s *scope) error {
 	}
 	s.granted = nil
 	switch {
-	case turn != nil && (active == nil || active.Kind == rotationKind || turn.Status.Plan.Kind == v1alpha1.RotationRevoke || yields(s.active)):
+	case turn != nil && (active == nil || active.Kind == rotationKind || turn.Status.Plan.Kind == v1alpha1.RotationRevoke || yields(s.active) ||
+		pki.Urgent(r.Authority.Of(s.mesh).Present, r.Clock.Now())):
 		if s.active != nil {
 			s.preempted, s.active = s.active, nil
 		}
@@ -171,6 +173,10 @@ func (s *scope) judgeExpiry(present *pki.Bundle, due pki.Dues, now time.Time) co
 	switch {
 	case now.After(first.NotAfter):
 		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonExpired, Message: what + ": put another CA into spec.certificates.ca"}
+	case pki.Urgent(present, now) && s.rotating != nil:
+		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonExpiring, Message: what + ", and another one does not sign before this has gone on: " + underRotation(s.rotating)}
+	case pki.Urgent(present, now) && !due.At.IsZero() && now.After(due.At):
+		return conditions.Verdict{Ready: metav1.ConditionFalse, Reason: v1alpha1.ReasonExpiring, Message: what + ", and its renewal has not begun: set spec.paused to false"}
 	case s.rotating != nil:
 		return conditions.Verdict{Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonRotating, Message: underRotation(s.rotating)}
 	case due.At.IsZero() && first.NotAfter.Sub(now) < min(expiring, life/3): //nolint:mnd // a third of its life

@@ -20,6 +20,7 @@ import (
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/authority"
+	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/pki"
 	"github.com/meshwright/meshwright/operator/render"
 )
@@ -38,7 +39,7 @@ func (r *Reconciler) live(ctx context.Context, s *scope) error {
 		return err
 	}
 	granted, _ := grantedTo(s.rotation, &mesh)
-	if !granted || mesh.DeletionTimestamp != nil || mesh.Spec.Paused || now.Spec.Paused || now.UID != s.rotation.UID || now.Spec.Goal != s.rotation.Spec.Goal ||
+	if !granted || dataplane.Removing(&mesh) || mesh.Spec.Paused || now.Spec.Paused || now.UID != s.rotation.UID || now.Spec.Goal != s.rotation.Spec.Goal ||
 		!apiequality.Semantic.DeepEqual(now.Status.Progress, s.rotation.Status.Progress) {
 		return errLate
 	}

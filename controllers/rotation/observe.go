@@ -39,9 +39,9 @@ func grantedTo(o *v1alpha1.MeshRotation, m *v1alpha1.MeshInstallation) (bool, st
 }
 
 // observe gathers what the cluster looks like. What has to be asked for is asked beside the reconciles; the last answers are taken.
-func (r *Reconciler) observe(s *scope, made *sides) pki.Observation {
+func (r *Reconciler) observe(ctx context.Context, s *scope, made *sides) pki.Observation {
 	o, p := s.rotation, s.rotation.Status.Progress
-	out := pki.Observation{Paused: s.mesh.Spec.Paused, Secret: secretOf(s, made)}
+	out := pki.Observation{Paused: s.mesh.Spec.Paused, Secret: secretOf(s, made), Urgent: pki.Urgent(s.state.Present, s.now)}
 	out.Granted, out.Waits = grantedTo(o, s.mesh)
 	still := !out.Granted || out.Paused || o.Spec.Paused || !out.Secret.Known || out.Secret.Foreign != "" ||
 		p.Phase != "" && !out.Secret.Equal(pki.Wanted(o.Status.Plan, p))
@@ -51,7 +51,10 @@ func (r *Reconciler) observe(s *scope, made *sides) pki.Observation {
 	}
 	said := r.Witness.ask(question{rotation: o, mesh: s.mesh, cacerts: s.state.CACerts, made: made})
 	out.Istiods, out.IstiodsKnown, out.Places = said.istiods, said.known, said.places
-	if !said.known || !counts(p.Phase) {
+	// Who came since the plan was made may ask for longer leaves.
+	longest, err := r.Witness.longestLeaf(ctx, s.mesh)
+	out.LeafSeconds = max(longest, authority.LeafSeconds(s.mesh))
+	if err != nil || !said.known || !counts(p.Phase) {
 		return out
 	}
 	counter := pki.NewCounter(o.Status.Plan, o.Spec.RotationVerbs, p, s.now)
@@ -114,7 +117,7 @@ const issuedLater = 2 * time.Second
 
 // proxyOf is what was seen of a proxy, as it is counted.
 func proxyOf(f probe.Finding, plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) pki.Proxy {
-	out := pki.Proxy{Name: f.Target.Name, Accepts: f.Seen.Accepts, Leaf: f.Seen.Leaf}
+	out := pki.Proxy{Name: f.Target.Name, Accepts: f.Seen.Accepts, Leaf: f.Seen.Leaf, Elsewhere: f.Target.Elsewhere}
 	switch {
 	case f.Err != nil:
 		out.Why = f.Err.Error()

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -160,10 +161,21 @@ func (s *scope) ready() error {
 		return later(v1alpha1.ReasonUnknown, "istiod has made no CA yet")
 	case s.state.Present == nil && s.mesh.Spec.Certificates.CA.Type == v1alpha1.CASourceIstiod:
 		return later(v1alpha1.ReasonUnknown, "there is no CA yet, and istiod is to make it")
+	case len(s.strangers()) > 0:
+		return refuse(v1alpha1.ReasonInvalidCA, fmt.Sprintf("the Secret %s holds %s, which a rotation would not keep: a list of revoked certificates (ca-crl.pem) has to name every CA "+
+			"of a chain, and none is made here. Take it out first", nameOf(s), strings.Join(s.strangers(), ", ")))
 	case s.state.Present != nil && len(s.state.Present.Roots) > 1:
 		return refuse(v1alpha1.ReasonInvalidCA, "the Secret cacerts trusts more than one root: finish the change that is under way by hand, and leave the one that signs")
 	}
 	return nil
+}
+
+// strangers are keys of cacerts that no CA is made of.
+func (s *scope) strangers() []string {
+	if s.state.CACerts == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.state.CACerts.Data)), pki.KnownKey)
 }
 
 func nameOf(s *scope) string {
@@ -222,20 +234,11 @@ func (s *scope) planOf(from, to *pki.Bundle) *v1alpha1.RotationPlan {
 		Kind: s.kindOf(from, to, self), Source: s.mesh.Spec.Certificates.CA.Type, From: sideOf(from), To: sideOf(to), LeafSeconds: authority.LeafSeconds(s.mesh),
 		Approve: policy.Approve, Windows: policy.Windows, ProgressDeadlineSeconds: policy.ProgressDeadlineSeconds,
 	}
-	out.Phases = pki.PhasesOf(out.Kind, self)
+	out.Phases = pki.PhasesOf(out.Kind, self, out.From.Root == out.To.Root)
 	if s.state.Present == nil { // there is no istiod yet: it finds the CA when it starts
 		out.Phases, out.Windows, out.Approve = []v1alpha1.RotationPhase{v1alpha1.PhasePlugIn}, nil, nil
 	}
-	if out.Kind == v1alpha1.RotationIntermediate && len(out.Windows) > 0 && !s.timely(from) {
-		out.Windows = nil
-	}
 	return out
-}
-
-// timely says whether an intermediate lives for a week more, in which a window should come.
-func (s *scope) timely(b *pki.Bundle) bool {
-	const week = 7 * 24 * time.Hour
-	return b.Signing.NotAfter.Sub(s.now) > week
 }
 
 func (s *scope) kindOf(from, to *pki.Bundle, self bool) v1alpha1.RotationKind {

@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,6 +34,7 @@ import (
 	"github.com/meshwright/meshwright/operator/apply"
 	"github.com/meshwright/meshwright/operator/authority"
 	"github.com/meshwright/meshwright/operator/conditions"
+	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/metrics"
 	"github.com/meshwright/meshwright/operator/pki"
@@ -113,10 +115,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: o.Spec.Mesh}, s.mesh); client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, err
 	}
-	if o.DeletionTimestamp != nil {
+	if o.DeletionTimestamp != nil && (o.Status.Progress.Phase == "" || o.Status.Progress.Outcome != "") { // what has begun is not left half-done
 		return r.remove(ctx, s)
 	}
-	if s.mesh.UID == "" || s.mesh.DeletionTimestamp != nil {
+	if s.mesh.UID == "" || dataplane.Removing(s.mesh) {
 		o.Status.Progress.Outcome = v1alpha1.OutcomeAborted
 		return r.hold(ctx, s, v1alpha1.ReasonMeshNotFound, "there is no MeshInstallation "+o.Spec.Mesh+", or it is being deleted: the Secret cacerts stays as it is", false, 0)
 	}
@@ -144,6 +146,11 @@ func (r *Reconciler) forget(o *v1alpha1.MeshRotation) {
 func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 	plan := s.rotation.Status.Plan
 	made, err := r.sidesOf(ctx, s.rotation)
+	if errors.Is(err, errLost) && s.rotation.Spec.Goal != v1alpha1.GoalComplete {
+		s.rotation.Status.Progress.Outcome = v1alpha1.OutcomeAborted
+		return r.hold(ctx, s, v1alpha1.ReasonAborted, "what this rotation was made of is gone, and the Secret cacerts stays as it is: leave one root in it, "+
+			"that which signs, and create another MeshRotation, which begins from there", false, 0)
+	}
 	if err != nil {
 		return r.hold(ctx, s, v1alpha1.ReasonUnknown, err.Error(), true, lookAgain)
 	}
@@ -152,11 +159,14 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 		return r.hold(ctx, s, v1alpha1.ReasonAborted, "a revocation goes first; nothing has changed", false, 0)
 	}
 	seeWritten(s)
-	seen := r.observe(s, made)
+	seen := r.observe(ctx, s, made)
 	d := pki.Decide(plan, s.rotation.Spec.RotationVerbs, s.rotation.Status.Progress, seen, s.now)
 	s.report(seen, d)
 	var data map[string][]byte
 	if d.Act == pki.ActWrite {
+		if why := s.unfit(made, d.Material.Issuer); why != nil {
+			return r.hold(ctx, s, why.reason, why.note, why.stalled, why.again)
+		}
 		if data, err = s.intend(made, d); err != nil {
 			return r.hold(ctx, s, v1alpha1.ReasonUnknown, err.Error(), true, lookAgain)
 		}
@@ -178,10 +188,39 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 		r.forget(s.rotation)
 	case pki.ActWait, pki.ActAwaitApproval, pki.ActHalt:
 	}
-	if errors.Is(err, errLate) {
+	switch {
+	case err == nil:
+		return ctrl.Result{RequeueAfter: untilOf(d, s.now)}, nil
+	case errors.Is(err, errLate), apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: time.Second}, nil
 	}
-	return ctrl.Result{RequeueAfter: untilOf(d, s.now)}, err
+	s.before = s.rotation.DeepCopy()
+	if _, told := r.hold(ctx, s, d.Reason, err.Error(), true, 0); told != nil {
+		return ctrl.Result{}, errors.Join(err, told)
+	}
+	return ctrl.Result{}, err
+}
+
+// unfit says why what is written now can't be what leaves are issued with from now on; nil where it can, or does already. It was checked when it was made,
+// which may be long ago.
+func (s *scope) unfit(made *sides, issuer pki.Fingerprint) *waiting {
+	to := made.last(s)
+	if to.Issuer() != issuer || s.state.Present != nil && s.state.Present.Issuer() == issuer {
+		return nil
+	}
+	problems := to.Check(authority.Rules(s.mesh, s.state.Present, to, s.now))
+	if s.rotation.Status.Progress.Back { // it has signed before: whatever is wanted by now, it only has to be valid
+		problems = slices.DeleteFunc(problems, func(pki.Problem) bool { return s.now.Before(to.Signing.NotAfter) })
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	var why *waiting
+	errors.As(wrong("what is to sign from now on", problems), &why)
+	if !s.rotation.Status.Progress.Back {
+		why.note += "; set spec.goal to RollBack, and create another MeshRotation"
+	}
+	return why
 }
 
 // overtaken says whether a revocation waits for this rotation, of which nothing has happened yet.
@@ -260,6 +299,11 @@ func (s *scope) report(seen pki.Observation, d pki.Decision) {
 	note := d.Note
 	if d.Overdue {
 		note = fmt.Sprintf("nothing has moved for %d seconds; %s", status.Plan.ProgressDeadlineSeconds, note)
+	}
+	if failed := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled); failed != nil && failed.Reason == d.Reason &&
+		(d.Act == pki.ActWrite || d.Act == pki.ActRestart) {
+		note = failed.Message // it was tried before, and is tried again
+		d.Overdue = true
 	}
 	s.judge(d.Reason, note, d.Act == pki.ActHalt || d.Overdue)
 	if !apiequality.Semantic.DeepEqual(s.before.Status, *status) {

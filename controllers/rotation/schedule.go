@@ -25,6 +25,7 @@ import (
 	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/authority"
+	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/pki"
 )
@@ -77,7 +78,7 @@ func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 	if err := r.Client.Get(ctx, req.NamespacedName, mesh); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if mesh.DeletionTimestamp != nil || mesh.Spec.Paused {
+	if dataplane.Removing(mesh) || mesh.Spec.Paused {
 		return ctrl.Result{}, nil
 	}
 	rotations, err := facts.RotationsOf(ctx, r.Client, mesh.Name)

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/pki"
 )
 
@@ -92,6 +93,9 @@ func encoded(prefix string, b *pki.Bundle) (map[string][]byte, error) {
 	return pki.Prefixed(prefix, data), err
 }
 
+// errLost says that what a rotation was made of is gone.
+var errLost = errors.New("both CAs of this rotation are lost")
+
 // sidesOf reads both sides of a rotation that is planned, once: they never change.
 func (r *Reconciler) sidesOf(ctx context.Context, o *v1alpha1.MeshRotation) (*sides, error) {
 	r.mu.Lock()
@@ -105,12 +109,14 @@ func (r *Reconciler) sidesOf(ctx context.Context, o *v1alpha1.MeshRotation) (*si
 		return nil, err
 	}
 	if kept == nil {
-		return nil, fmt.Errorf("the Secret %s/%s with both CAs is gone: put it back from a backup; without it this rotation can't go on", r.Namespace, keptName(o.Name))
+		return nil, fmt.Errorf("%w: the Secret %s/%s: put it back from a backup, or set spec.goal to Abort, which ends this rotation and leaves cacerts as it is",
+			errLost, r.Namespace, keptName(o.Name))
 	}
 	from, fromWrong := pki.ParseBundle(pki.Unprefixed(prefixFrom, kept.Data))
 	to, toWrong := pki.ParseBundle(pki.Unprefixed(prefixTo, kept.Data))
 	if len(fromWrong)+len(toWrong) > 0 || string(from.Issuer()) != o.Status.Plan.From.Issuer || string(to.Issuer()) != o.Status.Plan.To.Issuer {
-		return nil, fmt.Errorf("the Secret %s/%s does not hold what was planned any more: put it back from a backup", r.Namespace, keptName(o.Name))
+		return nil, fmt.Errorf("%w: the Secret %s/%s does not hold what was planned any more: put it back from a backup, or set spec.goal to Abort, "+
+			"which ends this rotation and leaves cacerts as it is", errLost, r.Namespace, keptName(o.Name))
 	}
 	made := &sides{from: from, to: to}
 	r.mu.Lock()
@@ -130,13 +136,11 @@ func (r *Reconciler) remove(ctx context.Context, s *scope) (ctrl.Result, error) 
 	if !controllerutil.ContainsFinalizer(o, v1alpha1.Finalizer) {
 		return ctrl.Result{}, nil
 	}
-	if s.mesh.UID != "" && s.mesh.DeletionTimestamp == nil {
+	if s.mesh.UID != "" && !dataplane.Removing(s.mesh) {
 		state := r.Authority.Of(s.mesh)
 		switch plan := o.Status.Plan; {
 		case !state.Known:
 			return ctrl.Result{RequeueAfter: lookAgain}, nil
-		case plan != nil && o.Status.Progress.Outcome == "" && o.Status.Progress.Phase != "":
-			return r.hold(ctx, s, v1alpha1.ReasonInUse, "it is deleted when it has ended: set spec.goal to RollBack, or spec.paused to false", true, lookAgain)
 		case plan != nil && o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted && state.Present != nil && plan.To.Issuer == string(state.Present.Issuer()):
 			return ctrl.Result{}, nil // it goes when the next one has ended
 		}

@@ -40,7 +40,7 @@ func (w *Witness) proxies(ctx context.Context, m *v1alpha1.MeshInstallation) ([]
 	return w.Index.Proxies(revisions), nil
 }
 
-// longestLeaf is how long the leaves live, in seconds, that some proxy of a mesh asks for by itself; 0 for none.
+// longestLeaf is how long the leaves live, in seconds, that some proxy of a mesh asks for; 0 where there is none. One that says nothing asks for Istio's own.
 func (w *Witness) longestLeaf(ctx context.Context, m *v1alpha1.MeshInstallation) (int32, error) {
 	if !w.Index.Synced() {
 		return 0, errLate
@@ -48,9 +48,16 @@ func (w *Witness) longestLeaf(ctx context.Context, m *v1alpha1.MeshInstallation)
 	proxies, err := w.proxies(ctx, m)
 	out := time.Duration(0)
 	for _, p := range proxies {
-		out = max(out, p.Leaf)
+		out = max(out, leafOf(p))
 	}
 	return int32(min(out.Seconds(), math.MaxInt32)), err
+}
+
+func leafOf(p dataplane.Proxy) time.Duration {
+	if p.Leaf == 0 {
+		return pki.IstioLeafSeconds * time.Second
+	}
+	return p.Leaf
 }
 
 // targets are all proxies of the revisions of a mesh.
@@ -65,10 +72,7 @@ func (w *Witness) targets(ctx context.Context, m *v1alpha1.MeshInstallation) ([]
 			Peer: probe.Peer{Name: p.Namespace + "/" + p.Name, Namespace: p.Namespace, Address: p.Address, Port: sidecarPort},
 			Key:  fmt.Sprintf("%s/%d", p.Address, p.Born),
 		}
-		out[i].Leaf, out[i].Edge = p.Leaf, p.Edge
-		if p.Leaf == 0 {
-			out[i].Leaf = pki.IstioLeafSeconds * time.Second
-		}
+		out[i].Leaf, out[i].Edge = leafOf(p), p.Edge
 	}
 	return w.machines(ctx, out)
 }
@@ -99,18 +103,16 @@ func (w *Witness) machines(ctx context.Context, out []probe.Target) ([]probe.Tar
 		}
 		out = append(out, probe.Target{
 			Peer: probe.Peer{Name: o.GetNamespace() + "/" + o.GetName(), Namespace: o.GetNamespace(), Address: address, Port: sidecarPort},
-			Key:  address + "/" + string(o.GetUID()),
+			Key:  address + "/" + string(o.GetUID()), Elsewhere: true,
 		})
 	}
 	return out, nil
 }
 
-// elsewhereName stands for proxies of which nothing is known but that they are connected.
-const elsewhereName = "elsewhere/proxies"
-
-// elsewhere compares who is connected to the istiods with the proxies that can be asked: virtual machines without a WorkloadEntry, and proxies of other
+// elsewhere compares who is connected to the istiods with the proxies that were asked: virtual machines without a WorkloadEntry, and proxies of other
 // clusters, are in neither.
 func (w *Witness) elsewhere(ctx context.Context, q question, pods []corev1.Pod, asked int) []probe.Finding {
+	target := probe.Target{Peer: probe.Peer{Name: pki.ElsewhereProxies}}
 	connected := 0
 	for i := range pods {
 		if pods[i].DeletionTimestamp != nil || pods[i].Status.Phase != corev1.PodRunning {
@@ -118,13 +120,30 @@ func (w *Witness) elsewhere(ctx context.Context, q question, pods []corev1.Pod, 
 		}
 		n, err := w.Prober.Connected(ctx, probe.Istiod{Address: pods[i].Status.PodIP, Revision: pods[i].Labels[v1alpha1.LabelRevision], Namespace: q.mesh.Spec.Namespace})
 		if err != nil {
-			return []probe.Finding{{Target: probe.Target{Peer: probe.Peer{Name: elsewhereName}}, Err: err}}
+			return []probe.Finding{{Target: target, Err: err}}
 		}
 		connected += n
 	}
 	if connected <= asked {
 		return nil
 	}
-	return []probe.Finding{{Target: probe.Target{Peer: probe.Peer{Name: elsewhereName}}, Err: fmt.Errorf("%d proxies are connected to istiod that are no pods of this cluster: "+
-		"see to it that they accept the new root (istioctl proxy-status names them), and waive %s", connected-asked, elsewhereName)}}
+	target.Elsewhere = true
+	return []probe.Finding{{Target: target, Err: fmt.Errorf("%d proxies are connected to istiod that are no pods of this cluster, or did not answer: "+
+		"see to it that they accept the new root (istioctl proxy-status names them), and waive %s", connected-asked, pki.ElsewhereProxies)}}
+}
+
+// asked counts the proxies that answered, and those that hold the phase for they did not. One that is waived counts as neither: whoever else is connected
+// could not be told from it.
+func asked(q question, findings []probe.Finding, now time.Time) int {
+	waived := map[string]bool{}
+	for _, v := range q.rotation.Spec.Waivers {
+		waived[v.Proxy] = waived[v.Proxy] || now.Before(v.Expires.Time)
+	}
+	n := 0
+	for _, f := range findings {
+		if f.Err == nil || !waived[f.Target.Name] {
+			n++
+		}
+	}
+	return n
 }

@@ -226,7 +226,7 @@ func (w *Witness) answer(ctx context.Context, c *inquiry) (out answers) {
 	defer end()
 	out.proxies, out.counted = c.survey.Round(bounded, c.about, targets, c.credentials, settled(plan, p)), true
 	if p.Phase == v1alpha1.PhaseTrust {
-		out.proxies = append(out.proxies, w.elsewhere(ctx, q, pods, len(targets))...)
+		out.proxies = append(out.proxies, w.elsewhere(ctx, q, pods, asked(q, out.proxies, w.Clock.Now()))...)
 	}
 	return out
 }

@@ -110,7 +110,7 @@ func proxyWaiverOf(w v1alpha1.RotationWaiver) set {
 		},
 		already: text(fmt.Sprintf("does without proxy %s for as long already", w.Proxy)),
 		done:    text(fmt.Sprintf("proxy %s waived by %s until %s", w.Proxy, w.By, until)),
-		what:    text("its phases do not wait for it; it may fail handshakes until it is restarted"), reached: completes.reached,
+		what:    text("phases do not wait for it, but for Drain, which waits until its leaf has expired; it may fail handshakes until it is restarted"), reached: completes.reached,
 	}
 }
 

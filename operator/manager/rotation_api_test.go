@@ -40,6 +40,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -683,6 +684,12 @@ func TestRotationHeldByAnAgent(t *testing.T) {
 	}
 	s.nothingWrong(t)
 	s.eagerly(t, func() error { return waive("oncall", time.Now().Add(time.Hour)) })
+	s.await(t, "the agent to hold phase Drain: its leaf is accepted for as long as it lives", func() (bool, string) {
+		o := s.rotation(t, name)
+		return o.Status.Progress.Phase == v1alpha1.PhaseDrain && len(o.Status.Holdouts) == 1 && strings.Contains(completeOf(o).Message, "presents a leaf of the old root still"),
+			fmt.Sprint(completeOf(o))
+	})
+	s.ca.stops("")
 	s.await(t, "the rotation to end", func() (bool, string) {
 		o := s.rotation(t, name)
 		return o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted, fmt.Sprint(completeOf(o))
@@ -779,16 +786,12 @@ func TestRotationTurnsBack(t *testing.T) {
 	s.nothingWrong(t)
 }
 
-// A revocation goes before a rollout that pauses, which stands still where it is, with all that it has moved, and goes on afterwards.
-func TestRotationRevokes(t *testing.T) {
-	s := newRotating(t)
-	stop := s.operate(t, nil)
-	defer stop()
-	s.begins(t, v1alpha1.CertificateAuthority{Type: v1alpha1.CASourceManaged}, false, v1alpha1.PhaseDrop)
-	first := s.ends(t, "default-1", v1alpha1.OutcomeCompleted)
+// pauses begins a rollout that pauses with everything moved, and says whether it still does.
+func (s *rotating) pauses(t *testing.T) (moved func() (bool, string)) {
+	t.Helper()
 	s.patch(t, mesh(""), `{"spec":{"version":"1.31.0","upgrade":{"canary":{"steps":[
 		{"name":"rest","type":"DataPlane","dataPlane":{"wave":"rest"}},{"name":"go","type":"Pause"}]}}}}`)
-	moved := func() (bool, string) {
+	moved = func() (bool, string) {
 		var o v1alpha1.MeshRollout
 		err := s.client.Get(t.Context(), client.ObjectKey{Name: "default-1"}, &o)
 		var shop corev1.Namespace
@@ -804,6 +807,114 @@ func TestRotationRevokes(t *testing.T) {
 	// The fake of this test does not speak xDS.
 	s.patch(t, &v1alpha1.MeshRollout{ObjectMeta: metav1.ObjectMeta{Name: "default-1"}}, `{"spec":{"waivers":[{"proof":"Configuration","by":"me","expires":"2036-01-01T00:00:00Z"}]}}`)
 	s.await(t, "the rollout to pause with everything moved", moved)
+	return moved
+}
+
+// A CA that expires soon is replaced although a rollout pauses: people are told so, and it waits for neither the rollout nor a window.
+func TestRotationIsUrgent(t *testing.T) {
+	s := newRotating(t)
+	stop := s.operate(t, nil)
+	defer stop()
+	s.begins(t, v1alpha1.CertificateAuthority{Type: v1alpha1.CASourceManaged}, false)
+	s.ends(t, "default-1", v1alpha1.OutcomeCompleted)
+	s.gives(t, "a person", "mesh-ca", filesOf(t, under(t, root(t, "user's"), 950*time.Hour, 1000*time.Hour)))
+	s.wants(t, usersSecret)
+	s.ends(t, "default-2", v1alpha1.OutcomeCompleted)
+	s.awaitCA(t, metav1.ConditionFalse, v1alpha1.ReasonExpiring, "nothing renews it")
+	moved := s.pauses(t)
+	s.patch(t, mesh(""), `{"spec":{"certificates":{"rotation":{"approve":["Trust"],"windows":[{"schedule":"0 0 29 2 *","durationSeconds":600,"timeZone":"UTC"}]}}}}`)
+	s.gives(t, "a person", "mesh-ca", filesOf(t, chain(t)))
+	s.await(t, "the rotation to be granted", func() (bool, string) {
+		active := s.present(t).Status.ActiveOperation
+		return active != nil && active.Name == "default-3" && active.Preempted == "default-1", fmt.Sprint(active)
+	})
+	s.awaitCA(t, metav1.ConditionFalse, v1alpha1.ReasonExpiring, "does not sign before this has gone on", "default-3", "waits for an approval")
+	s.patch(t, &v1alpha1.MeshRotation{ObjectMeta: metav1.ObjectMeta{Name: "default-3"}}, `{"spec":{"approvals":[{"step":"Trust","by":"somebody"}]}}`)
+	s.reaches(t, "default-3", v1alpha1.PhaseSign, v1alpha1.ReasonOutsideWindow) // what signs by then lives on
+	s.patch(t, &v1alpha1.MeshRotation{ObjectMeta: metav1.ObjectMeta{Name: "default-3"}}, `{"spec":{"goal":"RollBack"}}`)
+	s.ends(t, "default-3", v1alpha1.OutcomeRolledBack)
+	if still, where := moved(); !still {
+		t.Error("the rollout is not where it stood: " + where)
+	}
+	s.nothingWrong(t)
+}
+
+// Nothing that people do leaves a rotation without an end, or half of one behind.
+func TestRotationAlwaysHasAnEnd(t *testing.T) {
+	s := newRotating(t)
+	stop := s.operate(t, nil)
+	defer func() { stop() }()
+	s.begins(t, v1alpha1.CertificateAuthority{Type: v1alpha1.CASourceManaged}, false, v1alpha1.PhaseSign)
+	s.ends(t, "default-1", v1alpha1.OutcomeCompleted)
+	saying := func(name, what string) func() (bool, string) {
+		return func() (bool, string) {
+			o := s.rotation(t, name)
+			return o != nil && strings.Contains(completeOf(o).Message, what), fmt.Sprint(completeOf(o))
+		}
+	}
+
+	// What no CA is made of would not be kept.
+	plain := s.secret(t, authority.CACerts).Data
+	listed := maps.Clone(plain)
+	listed["ca-crl.pem"] = []byte("a list of revoked certificates")
+	s.gives(t, "a person", authority.CACerts, listed)
+	s.gives(t, "a person", "mesh-ca", filesOf(t, chain(t)))
+	s.wants(t, usersSecret)
+	s.await(t, "the rotation to be refused", saying("default-2", "holds ca-crl.pem"))
+	s.gives(t, "a person", authority.CACerts, plain)
+
+	// What can't be written is said, and tried again.
+	s.reaches(t, "default-2", v1alpha1.PhaseTrust, v1alpha1.ReasonAwaitingApproval)
+	frozen := s.secret(t, authority.CACerts)
+	frozen.Immutable = ptr.To(true)
+	if err := s.client.Update(t.Context(), frozen); err != nil {
+		t.Fatal(err)
+	}
+	// One that is deleted goes on to its end, and is kept for as long as the mesh has its CA.
+	if err := s.client.Delete(t.Context(), s.rotation(t, "default-2")); err != nil {
+		t.Fatal(err)
+	}
+	s.patch(t, &v1alpha1.MeshRotation{ObjectMeta: metav1.ObjectMeta{Name: "default-2"}}, `{"spec":{"approvals":[{"step":"Sign","by":"somebody"}]}}`)
+	s.await(t, "the refused write to be told", saying("default-2", "the API server refused a Secret of the CA"))
+	if err := s.client.Delete(t.Context(), frozen); err != nil {
+		t.Fatal(err)
+	}
+	s.gives(t, "a person", authority.CACerts, frozen.Data)
+	s.await(t, "the rotation to end", func() (bool, string) {
+		o := s.rotation(t, "default-2")
+		return o != nil && o.Status.Progress.Outcome == v1alpha1.OutcomeCompleted, fmt.Sprint(completeOf(o))
+	})
+
+	// One whose CAs are lost is given up.
+	s.wants(t, managed)
+	s.reaches(t, "default-3", v1alpha1.PhaseTrust, v1alpha1.ReasonAwaitingApproval)
+	stop()
+	kept := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "meshwright-ca-default-3"}}
+	if err := s.client.Delete(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	before := s.secret(t, authority.CACerts)
+	stop = s.operate(t, nil)
+	s.await(t, "the loss to be told", saying("default-3", "put it back from a backup, or set spec.goal to Abort"))
+	s.patch(t, &v1alpha1.MeshRotation{ObjectMeta: metav1.ObjectMeta{Name: "default-3"}}, `{"spec":{"goal":"Abort"}}`)
+	s.await(t, "the rotation to be given up", func() (bool, string) {
+		o := s.rotation(t, "default-3")
+		return o.Status.Progress.Outcome == v1alpha1.OutcomeAborted, fmt.Sprint(completeOf(o))
+	})
+	if now := s.secret(t, authority.CACerts); now.ResourceVersion != before.ResourceVersion {
+		t.Error("cacerts was written")
+	}
+	s.nothingWrong(t)
+}
+
+// A revocation goes before a rollout that pauses, which stands still where it is, with all that it has moved, and goes on afterwards.
+func TestRotationRevokes(t *testing.T) {
+	s := newRotating(t)
+	stop := s.operate(t, nil)
+	defer stop()
+	s.begins(t, v1alpha1.CertificateAuthority{Type: v1alpha1.CASourceManaged}, false, v1alpha1.PhaseDrop)
+	first := s.ends(t, "default-1", v1alpha1.OutcomeCompleted)
+	moved := s.pauses(t)
 	err := s.client.Create(t.Context(), &v1alpha1.MeshRotation{
 		ObjectMeta: metav1.ObjectMeta{Name: "compromised"},
 		Spec:       v1alpha1.MeshRotationSpec{Mesh: "default", Change: v1alpha1.ChangeRevoke, RotationVerbs: v1alpha1.RotationVerbs{Goal: v1alpha1.GoalComplete}},

@@ -35,6 +35,15 @@ const (
 	keyTLSRoots           = "ca.crt"
 )
 
+// KnownKey says whether a CA is made of what a Secret has under a key.
+func KnownKey(key string) bool {
+	switch key {
+	case KeySigningCertificate, KeySigningKey, KeyChain, KeyRoots, keyTLSCertificate, keyTLSKey, keyTLSRoots:
+		return true
+	}
+	return false
+}
+
 // Bundle is what istiod signs with, and what it makes proxies trust.
 type Bundle struct {
 	// Signing is the certificate that leaves are issued with.

@@ -31,6 +31,10 @@ type Observation struct {
 	Places Places
 	// Proxies are counted for the phase.
 	Proxies Tally
+	// LeafSeconds is the longest life of a leaf that some proxy asks for.
+	LeafSeconds int32
+	// Urgent says that what signs expires before a window may come.
+	Urgent bool
 }
 
 // Secret is what cacerts holds.
@@ -137,6 +141,8 @@ func (w *walker) decide() Decision {
 	if d, still := w.still(); still {
 		return d
 	}
+	w.p.LeafSeconds = max(w.p.LeafSeconds, w.seen.LeafSeconds)
+	w.p.Elsewhere = w.p.Elsewhere || w.seen.Proxies.Elsewhere
 	switch {
 	case w.steer():
 		return wait(v1alpha1.ReasonBegins, "everything goes back: what was observed was counted for the other direction")
@@ -168,17 +174,14 @@ func (w *walker) still() (Decision, bool) {
 	switch {
 	case !w.seen.Secret.Known:
 		return wait(v1alpha1.ReasonUnknown, "the Secret cacerts has not been read yet"), true
-	case w.seen.Secret.Foreign != "" && w.verbs.Goal == v1alpha1.GoalAbort && !w.p.Back:
+	case w.seen.Secret.Foreign != "" && w.verbs.Goal == v1alpha1.GoalAbort:
 		w.p.Outcome = v1alpha1.OutcomeAborted
 		d := w.ended()
 		d.Note = "the Secret cacerts is as " + w.seen.Secret.Foreign + " left it, and nothing was overwritten: leave one root in it, that which signs, and create another MeshRotation, which begins from there"
 		return d, true
 	case w.seen.Secret.Foreign != "":
-		note := "the Secret cacerts was changed by " + w.seen.Secret.Foreign + ", and nothing is overwritten: put back what it held, to the byte"
-		if !w.p.Back {
-			note += ", or set spec.goal to Abort, which ends this rotation and leaves cacerts as it is"
-		}
-		return halt(v1alpha1.ReasonForeignChange, note), true
+		return halt(v1alpha1.ReasonForeignChange, "the Secret cacerts was changed by "+w.seen.Secret.Foreign+", and nothing is overwritten: put back what it held, "+
+			"to the byte, or set spec.goal to Abort, which ends this rotation and leaves cacerts as it is"), true
 	case w.seen.Paused:
 		return wait(v1alpha1.ReasonPaused, "the MeshInstallation is paused"), true
 	case w.verbs.Paused:
@@ -236,8 +239,8 @@ func (w *walker) steer() (turned bool) {
 
 // enter begins a phase, unless something holds it. Nothing is done in it yet: what was observed was counted for the one before.
 func (w *walker) enter(phase v1alpha1.RotationPhase) Decision {
-	if !w.p.Back && w.verbs.Goal != v1alpha1.GoalComplete && phase == v1alpha1.PhaseDrop {
-		return wait(v1alpha1.ReasonAborted, "spec.goal is Abort, and the new CA signs already: the old root is not dropped; set spec.goal to RollBack, which goes back")
+	if !w.p.Back && w.verbs.Goal != v1alpha1.GoalComplete && (phase == v1alpha1.PhaseDrop || phase == v1alpha1.PhaseHandOver && CanTurn(w.plan, w.p)) {
+		return wait(v1alpha1.ReasonAborted, "spec.goal is Abort, and the new CA signs already: phase "+string(phase)+" does not begin; set spec.goal to RollBack, which goes back")
 	}
 	if !w.p.Back && w.plan.Kind != v1alpha1.RotationRevoke {
 		if slices.Contains(w.plan.Approve, phase) && !w.approved(phase) {
@@ -246,7 +249,7 @@ func (w *walker) enter(phase v1alpha1.RotationPhase) Decision {
 				Note: fmt.Sprintf("phase %s waits for an approval: add {step: %s, by: <you>} to spec.approvals", phase, phase),
 			}
 		}
-		if open, until := rollout.Open(w.plan.Windows, w.now); !open {
+		if open, until := rollout.Open(w.plan.Windows, w.now); !open && !w.seen.Urgent {
 			d := wait(v1alpha1.ReasonOutsideWindow, fmt.Sprintf("phase %s begins in the next window", phase))
 			d.Until = until
 			return d
@@ -379,12 +382,27 @@ func (w *walker) proxies() (Decision, bool) {
 		return wait(v1alpha1.ReasonBegins, fmt.Sprintf("%d proxies have not proven the phase: the agents of all are made to fetch their leaf anew", t.Holding)), true
 	case t.Holding > 0:
 		d := wait(v1alpha1.ReasonProvingProxies, w.count(t)+fmt.Sprintf("; %s: %s", t.Holdouts[0].Proxy, t.Holdouts[0].Why))
-		if until, runs := expiry(w.plan, w.p); runs {
-			d.Until = until
+		if until, runs := expiry(w.plan, w.p); runs && t.Unknown == t.Holding && w.now.Before(until) {
+			d.Until = until // when they are let go
 		}
 		return d, true
 	}
+	if until, runs := expiry(w.plan, w.p); runs && w.p.Elsewhere && w.now.Before(until) && !w.withoutElsewhere() {
+		d := wait(v1alpha1.ReasonProvingProxies, w.count(t)+"; proxies that are no pods of this cluster may present a leaf of the old root until all have expired")
+		d.Until = until
+		return d, true
+	}
 	return Decision{}, false
+}
+
+// ElsewhereProxies stands for proxies of which nothing is known but that they are connected.
+const ElsewhereProxies = "elsewhere/proxies"
+
+// withoutElsewhere says whether proxies that are no pods of this cluster are done without.
+func (w *walker) withoutElsewhere() bool {
+	return spared(w.plan, w.p) && slices.ContainsFunc(w.verbs.Waivers, func(v v1alpha1.RotationWaiver) bool {
+		return v.Proxy == ElsewhereProxies && w.now.Before(v.Expires.Time)
+	})
 }
 
 // nudgeAfter is how long the agents have that were told when their own istiod had read cacerts.
@@ -432,7 +450,11 @@ func expiry(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) (time.Time
 	if p.Everywhere == nil || p.Phase != v1alpha1.PhaseDrain {
 		return time.Time{}, false
 	}
-	return p.Everywhere.Add(time.Duration(plan.LeafSeconds)*time.Second + clockSkew), true
+	leaf := max(plan.LeafSeconds, p.LeafSeconds)
+	if p.Elsewhere { // what they ask for, nobody sees
+		leaf = max(leaf, IstioLeafSeconds)
+	}
+	return p.Everywhere.Add(time.Duration(leaf)*time.Second + clockSkew), true
 }
 
 // clockSkew is how far clocks may be apart.

@@ -66,6 +66,55 @@ func TestTraces(t *testing.T) {
 			m.play(t, 30)
 			m.waive("shop/p1", 24*time.Hour)
 		}, v1alpha1.OutcomeCompleted},
+		{"a revocation does without a proxy at once", v1alpha1.RotationRevoke, false, func(t *testing.T, m *model) {
+			m.proxies[0].hidden = true
+			m.play(t, 30)
+			m.waive("shop/p1", 24*time.Hour)
+		}, v1alpha1.OutcomeCompleted},
+		{"a virtual machine goes out of sight with a leaf of the old root", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.proxies[0].elsewhere = true
+			m.until(t, v1alpha1.PhaseTrust)
+			m.play(t, 30)
+			m.waive(ElsewhereProxies, time.Hour)
+			m.until(t, v1alpha1.PhaseSign)
+			m.proxies[0].stuck, m.proxies[0].gone = true, true
+			m.play(t, 9000) // a day, for nobody sees what it asks for
+		}, v1alpha1.OutcomeCompleted},
+		{"a proxy that nobody reaches has leaves that live longer", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.until(t, v1alpha1.PhaseSign)
+			p := m.proxies[3]
+			p.life, p.born, p.hidden, p.stuck = 3*time.Hour, m.now, true, true
+			m.until(t, v1alpha1.PhaseDrop)
+			m.waive("shop/p4", time.Hour)
+		}, v1alpha1.OutcomeCompleted},
+		{"an intermediate under istiod's own root", v1alpha1.RotationPlugIn, true, func(_ *testing.T, m *model) {
+			m.plan.To = v1alpha1.RotationAuthority{Root: string(rootA), Issuer: string(secondUnderA)}
+			m.plan.Phases = PhasesOf(v1alpha1.RotationPlugIn, true, true)
+		}, v1alpha1.OutcomeCompleted},
+		{"and back to istiod's own root under it", v1alpha1.RotationSelfSign, false, func(_ *testing.T, m *model) {
+			m.plan.To = v1alpha1.RotationAuthority{Root: string(rootA), Issuer: string(rootA)}
+			m.plan.Phases = PhasesOf(v1alpha1.RotationSelfSign, false, true)
+		}, v1alpha1.OutcomeCompleted},
+		{"it is aborted before istiod's own root signs alone", v1alpha1.RotationSelfSign, false, func(t *testing.T, m *model) {
+			m.plan.To = v1alpha1.RotationAuthority{Root: string(rootA), Issuer: string(rootA)}
+			m.plan.Phases = PhasesOf(v1alpha1.RotationSelfSign, false, true)
+			m.until(t, v1alpha1.PhaseSign)
+			m.verbs.Goal = v1alpha1.GoalAbort
+			m.play(t, 20)
+			m.verbs.Goal = v1alpha1.GoalRollBack
+		}, v1alpha1.OutcomeRolledBack},
+		{"what signs expires before the next window", v1alpha1.RotationRoot, false, func(_ *testing.T, m *model) {
+			m.plan.Windows = []v1alpha1.Window{{Schedule: "0 2 * * 6", DurationSeconds: 3600, TimeZone: "UTC"}}
+			m.urgent = true
+		}, v1alpha1.OutcomeCompleted},
+		{"a change by somebody else on the way back is left as it is", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
+			m.until(t, v1alpha1.PhaseDrain)
+			m.verbs.Goal = v1alpha1.GoalRollBack
+			m.play(t, 3)
+			m.foreign = "kubectl-edit"
+			m.play(t, 2)
+			m.verbs.Goal = v1alpha1.GoalAbort
+		}, v1alpha1.OutcomeAborted},
 		{"a waiver that expires holds again", v1alpha1.RotationRoot, false, func(t *testing.T, m *model) {
 			m.proxies[0].hidden = true
 			m.waive("shop/p1", time.Minute)

@@ -167,6 +167,17 @@ func (s Situation) renewal() Dues {
 	return out
 }
 
+// Urgent says whether what signs expires so soon that nothing is waited for that people did not ask for by hand: within a week, or a tenth of its life
+// where that is less.
+func Urgent(present *Bundle, now time.Time) bool {
+	if present == nil {
+		return false
+	}
+	const week = 7 * 24 * time.Hour
+	life := present.Signing.NotAfter.Sub(present.Signing.NotBefore)
+	return present.Signing.NotAfter.Sub(now) < min(week, life/10) //nolint:mnd // a tenth
+}
+
 // jitterPercent is how much of its life earlier than others a certificate may be renewed.
 const jitterPercent = 5
 

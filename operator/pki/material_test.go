@@ -33,7 +33,7 @@ func TestBytesContainEachOther(t *testing.T) {
 			for n := range 3 {
 				for _, back := range []bool{true, false} {
 					next := bundleOf(t, fmt.Sprintf("root %d", n+1))
-					plan := &v1alpha1.RotationPlan{Kind: v1alpha1.RotationRoot, From: sideOf(present), To: sideOf(next), Phases: PhasesOf(v1alpha1.RotationRoot, false)}
+					plan := &v1alpha1.RotationPlan{Kind: v1alpha1.RotationRoot, From: sideOf(present), To: sideOf(next), Phases: PhasesOf(v1alpha1.RotationRoot, false, false)}
 					for _, p := range walkThrough(back) {
 						m := Wanted(plan, p)
 						data, err := m.Files(false, present, next)

@@ -10,12 +10,12 @@ import (
 )
 
 // PhasesOf are the phases of a change, forward. A revocation goes through the same ones: no order is faster that breaks no handshake. It only waits
-// for nobody's window and approval.
-func PhasesOf(kind v1alpha1.RotationKind, selfSigned bool) []v1alpha1.RotationPhase {
-	if kind == v1alpha1.RotationIntermediate {
-		return []v1alpha1.RotationPhase{v1alpha1.PhaseSign}
-	}
+// for nobody's window and approval. Under the same root, every proxy trusts what it is to trust, and goes on to.
+func PhasesOf(kind v1alpha1.RotationKind, selfSigned, sameRoot bool) []v1alpha1.RotationPhase {
 	out := []v1alpha1.RotationPhase{v1alpha1.PhaseTrust, v1alpha1.PhaseSign, v1alpha1.PhaseDrain, v1alpha1.PhaseDrop}
+	if sameRoot {
+		out = []v1alpha1.RotationPhase{v1alpha1.PhaseSign}
+	}
 	if selfSigned {
 		out = append([]v1alpha1.RotationPhase{v1alpha1.PhasePlugIn}, out...)
 	}
@@ -30,7 +30,10 @@ func phases(plan *v1alpha1.RotationPlan, back bool) []v1alpha1.RotationPhase {
 	if !back || len(plan.Phases) == 1 {
 		return plan.Phases
 	}
-	out := []v1alpha1.RotationPhase{v1alpha1.PhaseSign, v1alpha1.PhaseDrain, v1alpha1.PhaseDrop}
+	out := []v1alpha1.RotationPhase{v1alpha1.PhaseSign}
+	if slices.Contains(plan.Phases, v1alpha1.PhaseDrop) {
+		out = append(out, v1alpha1.PhaseDrain, v1alpha1.PhaseDrop)
+	}
 	if plan.Phases[0] == v1alpha1.PhasePlugIn {
 		out = append(out, v1alpha1.PhaseHandOver)
 	}

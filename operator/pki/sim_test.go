@@ -35,6 +35,7 @@ type model struct {
 	proxies []*simProxy
 	foreign string
 	granted bool
+	urgent  bool
 	trace   strings.Builder
 	last    string
 	overdue bool
@@ -67,6 +68,10 @@ type simProxy struct {
 	pushed bool        // its agent reacts to pushes
 	stuck  bool        // its agent is stopped
 	hidden bool        // a NetworkPolicy keeps the probe out
+	// elsewhere is one that is no pod, and can't be asked: that it is there is seen as long as it is connected.
+	elsewhere, gone bool
+	// lives is how long its leaves do; zero: as the plan has it.
+	life time.Duration
 }
 
 const zeros = "00000000000000000000000000000000000000000000000000000000000000"
@@ -101,7 +106,7 @@ func newModel(kind v1alpha1.RotationKind, selfSigned bool, proxies int) *model {
 	}
 	m := &model{
 		plan: v1alpha1.RotationPlan{
-			Kind: kind, From: from, To: to, Phases: PhasesOf(kind, selfSigned), LeafSeconds: 3600, SettleSeconds: 120, ProgressDeadlineSeconds: 1800,
+			Kind: kind, From: from, To: to, Phases: PhasesOf(kind, selfSigned, from.Root == to.Root), LeafSeconds: 3600, SettleSeconds: 120, ProgressDeadlineSeconds: 1800,
 		},
 		verbs: v1alpha1.RotationVerbs{Goal: v1alpha1.GoalComplete}, start: noon, now: noon, granted: true, dies: func() bool { return false },
 		maps: []Fingerprint{rootA}, mounted: []Fingerprint{rootA}, secret: Material{Issuer: Fingerprint(from.Issuer), Roots: []Fingerprint{rootA}},
@@ -186,10 +191,17 @@ func (m *model) lives(p *simProxy, from *simIstiod) {
 	if p.stuck {
 		return
 	}
-	due := m.now.Sub(p.born) > time.Duration(m.plan.LeafSeconds)*time.Second/2
+	due := m.now.Sub(p.born) > m.life(p)/2
 	if due || p.pushed && (!slices.Equal(p.trusts, from.roots) || p.leaf != rootOf(from.issuer)) {
 		p.trusts, p.leaf, p.born = from.roots, rootOf(from.issuer), m.now
 	}
+}
+
+func (m *model) life(p *simProxy) time.Duration {
+	if p.life > 0 {
+		return p.life
+	}
+	return time.Duration(m.plan.LeafSeconds) * time.Second
 }
 
 func rootOf(issuer Fingerprint) Fingerprint {
@@ -203,7 +215,7 @@ func rootOf(issuer Fingerprint) Fingerprint {
 func (m *model) look() Observation {
 	seen := Observation{
 		Granted: m.granted, Waits: "MeshRollout default-3 is active", Secret: Secret{Known: true, Material: m.secret, Foreign: m.foreign},
-		IstiodsKnown: true, Places: Places{Known: true},
+		IstiodsKnown: true, Places: Places{Known: true}, Urgent: m.urgent,
 	}
 	for _, i := range m.istiods {
 		seen.Istiods = append(seen.Istiods, Istiod{
@@ -215,6 +227,13 @@ func (m *model) look() Observation {
 	}
 	c := NewCounter(&m.plan, m.verbs, m.p, m.now)
 	for _, p := range m.proxies {
+		seen.LeafSeconds = max(seen.LeafSeconds, int32(p.life.Seconds()))
+		if p.elsewhere {
+			if m.p.Phase == v1alpha1.PhaseTrust && !p.gone {
+				c.Add(Proxy{Name: ElsewhereProxies, Why: "1 proxies are connected to istiod that are no pods of this cluster", Elsewhere: true})
+			}
+			continue
+		}
 		if p.hidden {
 			c.Add(Proxy{Name: p.name, Why: "its port can't be reached: let the operator through the NetworkPolicies of its namespace"})
 			continue
@@ -231,10 +250,11 @@ func (m *model) look() Observation {
 
 // wrong is what may never be: a proxy that lacks the root of a peer's leaf, or an agent that does not know istiod.
 func (m *model) wrong() string {
-	live := func(p *simProxy) bool { return m.now.Sub(p.born) < time.Duration(m.plan.LeafSeconds)*time.Second }
+	live := func(p *simProxy) bool { return m.now.Sub(p.born) < m.life(p) }
 	for _, p := range m.proxies {
 		for _, q := range m.proxies {
-			if live(q) && !slices.Contains(p.trusts, q.leaf) && !m.waived(p) && !m.waived(q) {
+			// A waiver gives up what a proxy trusts. What it presents is accepted for as long as it lives, but in a revocation.
+			if live(q) && !slices.Contains(p.trusts, q.leaf) && !m.waived(p) && (!m.waived(q) || m.plan.Kind != v1alpha1.RotationRevoke) {
 				return fmt.Sprintf("%s does not accept the leaf of %s", p.name, q.name)
 			}
 		}
@@ -248,7 +268,11 @@ func (m *model) wrong() string {
 }
 
 func (m *model) waived(p *simProxy) bool {
-	return slices.ContainsFunc(m.verbs.Waivers, func(w v1alpha1.RotationWaiver) bool { return w.Proxy == p.name })
+	name := p.name
+	if p.elsewhere {
+		name = ElsewhereProxies
+	}
+	return slices.ContainsFunc(m.verbs.Waivers, func(w v1alpha1.RotationWaiver) bool { return w.Proxy == name })
 }
 
 func (m *model) say(d Decision) {
@@ -285,7 +309,7 @@ func (m *model) play(t *testing.T, turns int) {
 // until plays until a phase is reached.
 func (m *model) until(t *testing.T, phase v1alpha1.RotationPhase) {
 	t.Helper()
-	for range 500 {
+	for range 2000 {
 		if m.p.Phase == phase {
 			return
 		}

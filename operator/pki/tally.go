@@ -22,6 +22,8 @@ type Proxy struct {
 	Leaf Fingerprint
 	// Why something is not known, with a remedy.
 	Why string
+	// Elsewhere says that it is no pod of this cluster.
+	Elsewhere bool
 }
 
 // ByAge fills in what follows from when the leaf of a proxy was issued: each comes from what its istiod has then, and brings the roots along.
@@ -61,9 +63,11 @@ type Tally struct {
 	// Total of them; Trusting accept the root that is gone to; Lingering accept the root that is left; Leaving present a leaf of that, Arrived one
 	// of the other.
 	Total, Trusting, Lingering, Leaving, Arrived int32
-	// Holding keep the phase from ending; Holdouts names the first by name.
-	Holding  int32
-	Holdouts []Holdout
+	// Holding keep the phase from ending, of which nothing is known of Unknown; Holdouts names the first by name.
+	Holding, Unknown int32
+	Holdouts         []Holdout
+	// Elsewhere says that some are no pods of this cluster.
+	Elsewhere bool
 }
 
 // Counter counts proxies one by one, in any order, for the phase in which a rotation is.
@@ -81,18 +85,25 @@ type Counter struct {
 func NewCounter(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha1.RotationProgress, now time.Time) *Counter {
 	from, to := Sides(plan, p.Back)
 	c := &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root), waived: map[string]bool{}}
-	for _, w := range verbs.Waivers {
-		c.waived[w.Proxy] = c.waived[w.Proxy] || now.Before(w.Expires.Time)
-	}
 	until, runs := expiry(plan, p)
 	c.expired = runs && !now.Before(until)
+	for _, w := range verbs.Waivers {
+		c.waived[w.Proxy] = c.waived[w.Proxy] || now.Before(w.Expires.Time) && (c.expired || spared(plan, p))
+	}
 	return c
+}
+
+// spared says whether a proxy can be done without now. Whoever waived one knew that it trusts the new root, or does not matter; that it presents no leaf
+// of the old one any more, nobody knows before all have expired. Where the key of that root is in the wrong hands, waiting is worse.
+func spared(plan *v1alpha1.RotationPlan, p v1alpha1.RotationProgress) bool {
+	return p.Phase != v1alpha1.PhaseDrain || plan.Kind == v1alpha1.RotationRevoke
 }
 
 // Add counts a proxy.
 func (c *Counter) Add(p Proxy) {
 	t := &c.tally
 	t.Total++
+	t.Elsewhere = t.Elsewhere || p.Elsewhere
 	if p.Accepts[c.to] == rollout.Yes {
 		t.Trusting++
 	}
@@ -110,6 +121,9 @@ func (c *Counter) Add(p Proxy) {
 		return
 	}
 	t.Holding++
+	if p.Leaf == "" {
+		t.Unknown++
+	}
 	i, _ := slices.BinarySearchFunc(t.Holdouts, p.Name, func(h Holdout, name string) int { return cmp.Compare(h.Proxy, name) })
 	if i < maxHoldouts {
 		t.Holdouts = slices.Insert(t.Holdouts, i, Holdout{Proxy: p.Name, Why: why})

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,8 @@ type Target struct {
 	Leaf time.Duration
 	// Edge says that no port does, as at a gateway. Of others it is found out when they refuse the connection.
 	Edge bool
+	// Elsewhere says that it is no pod of this cluster.
+	Elsewhere bool
 }
 
 // Finding is the last thing that was seen of a target.
@@ -71,6 +74,8 @@ func (s *Survey) Round(ctx context.Context, about string, targets []Target, cred
 			out[i], due = Finding{Target: t, Err: fmt.Errorf("%s was not asked yet", t.Name)}, append(due, i)
 		}
 	}
+	// A round may end before all were asked. Who has waited longest comes first: many that don't answer would keep the others from it.
+	slices.SortStableFunc(again, func(a, b int) int { return out[a].At.Compare(out[b].At) })
 	due = append(due, again...)
 	limit := s.Connections
 	if limit <= 0 {

@@ -49,7 +49,7 @@ type MeshRotationList struct {
 // approve, waive.
 //
 // +kubebuilder:validation:XValidation:rule="self.mesh == oldSelf.mesh && self.change == oldSelf.change",message="mesh and change are immutable: create another MeshRotation"
-// +kubebuilder:validation:XValidation:rule="self.goal == oldSelf.goal || oldSelf.goal == 'Complete' || oldSelf.goal == 'Abort' && self.goal == 'RollBack'",message="goal goes one way: Complete, Abort, RollBack"
+// +kubebuilder:validation:XValidation:rule="self.goal == oldSelf.goal || self.goal != 'Complete'",message="goal: what was told to stop or to go back does not go on; create another MeshRotation"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.approvals) || has(self.approvals) && oldSelf.approvals.all(a, a in self.approvals)",message="approvals are only added, never changed or taken back"
 // +kubebuilder:validation:XValidation:rule="!has(self.approvals) || self.approvals.all(a, a.step in ['PlugIn', 'Trust', 'Sign', 'Drain', 'Drop', 'HandOver'])",message="approvals: step is a phase: PlugIn, Trust, Sign, Drain, Drop or HandOver"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.waivers) || has(self.waivers) && oldSelf.waivers.all(w, w in self.waivers)",message="waivers are only added; they expire by themselves"
@@ -88,7 +88,7 @@ type RotationVerbs struct {
 	// +kubebuilder:default=false
 	Paused bool `json:"paused"`
 	// Goal: Complete; Abort (go no further, and back as long as nothing new signs); RollBack (back to the old authority, as long as its root is trusted).
-	// It goes one way. Verbs: abort, rollback. Default: Complete.
+	// There is no way back to Complete. Verbs: abort, rollback. Default: Complete.
 	// +optional
 	// +kubebuilder:default=Complete
 	Goal RolloutGoal `json:"goal"`
@@ -98,7 +98,7 @@ type RotationVerbs struct {
 	// +listMapKey=step
 	// +kubebuilder:validation:MaxItems=6
 	Approvals []Approval `json:"approvals,omitempty"`
-	// Waivers let a phase begin without the proof of a proxy. Verb: waive.
+	// Waivers let a phase begin without the proof of a proxy; in Drain, but for a revocation, only when every leaf of the old root has expired. Verb: waive.
 	// Example: [{proxy: shop/legacy-0, by: oncall@example.com, expires: "2026-03-01T12:00:00Z"}].
 	// +optional
 	// +listType=map
@@ -236,6 +236,12 @@ type RotationProgress struct {
 	// proves nothing by its leaf.
 	// +optional
 	Nudged *metav1.Time `json:"nudged,omitempty"`
+	// Elsewhere says that proxies were seen that are no pods of this cluster. They can go out of sight with a leaf of the root that is left.
+	// +optional
+	Elsewhere bool `json:"elsewhere,omitempty"`
+	// LeafSeconds is the longest life of a leaf that some proxy asked for since the plan was made, in seconds.
+	// +optional
+	LeafSeconds int32 `json:"leafSeconds,omitempty"`
 	// Holds is a digest of what cacerts held when it was last seen to be as this rotation knows it, and Gets of what it is about to get: whatever else it
 	// holds is somebody else's. "none" where there is no such Secret.
 	// +optional
