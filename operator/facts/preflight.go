@@ -10,6 +10,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/bundles/istio"
@@ -54,11 +55,11 @@ func (g *Gatherer) Check(ctx context.Context, live client.Reader, q Inquiry) ([]
 // rollout, and no reason to cache every pod in full.
 func (g *Gatherer) Preflight(ctx context.Context, live client.Reader, q Inquiry) (*preflight.Facts, error) {
 	r := &reading{
-		live: live, gatherer: g, inquiry: q, relevant: map[string]bool{},
+		live: live, gatherer: g, inquiry: q, relevant: map[string]bool{}, sizes: map[types.NamespacedName]int32{},
 		out: &preflight.Facts{Now: g.Clock.Now(), Grants: q.Grants, Mesh: q.Mesh, Kubernetes: g.Kubernetes, Move: g.move(q)},
 	}
 	for _, section := range []func(context.Context) error{
-		r.charts, r.namespaces, r.extensions, r.crds, r.webhooks, r.injection, r.pods, r.annotated, r.unmovable, r.budgets, r.controlPlane, r.network, r.permissions,
+		r.charts, r.namespaces, r.extensions, r.crds, r.webhooks, r.injection, r.pods, r.annotated, r.gateways, r.unmovable, r.budgets, r.bounds, r.network, r.permissions,
 	} {
 		if err := section(ctx); err != nil {
 			return nil, err
@@ -79,6 +80,8 @@ type reading struct {
 	relevant map[string]bool
 	// mesh as enrollment knows it; nil where Meshwright keeps none.
 	mesh *dataplane.Named
+	// sizes are how many pods the Deployments of each gateway ask for.
+	sizes map[types.NamespacedName]int32
 }
 
 func (g *Gatherer) move(q Inquiry) preflight.Move {
@@ -132,7 +135,10 @@ func (r *reading) charts(ctx context.Context) error {
 			return err
 		}
 	}
-	r.out.Capacity.Containers, err = containers(objects)
+	istiod, found, err := deploymentOf(objects)
+	if found && err == nil {
+		r.out.Capacity.Containers = requirements(istiod)
+	}
 	return err
 }
 

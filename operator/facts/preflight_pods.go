@@ -18,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -153,7 +155,8 @@ func ofIstio(all map[string]string) map[string]string {
 	return out
 }
 
-// annotated are Deployments and Services with annotations of Istio, and Deployments that leave their image to an injector.
+// annotated are Deployments and Services with annotations of Istio, and Deployments that leave their image to an injector. Those of
+// gateways are counted.
 func (r *reading) annotated(ctx context.Context) error {
 	keep := func(kind string, o *metav1.ObjectMeta, template *corev1.PodTemplateSpec) {
 		a := preflight.Annotated{Kind: kind, Namespace: o.Namespace, Name: o.Name, Labels: o.Labels, Annotations: ofIstio(o.Annotations)}
@@ -167,7 +170,11 @@ func (r *reading) annotated(ctx context.Context) error {
 	}
 	err := pages(ctx, r, "deployments.apps", "", func() *appsv1.DeploymentList { return &appsv1.DeploymentList{} }, func(list *appsv1.DeploymentList) {
 		for i := range list.Items {
-			keep("Deployment", &list.Items[i].ObjectMeta, &list.Items[i].Spec.Template)
+			d := &list.Items[i]
+			keep("Deployment", &d.ObjectMeta, &d.Spec.Template)
+			if name := d.Labels[v1alpha1.LabelGateway]; name != "" {
+				r.sizes[types.NamespacedName{Namespace: d.Namespace, Name: name}] += ptr.Deref(d.Spec.Replicas, 1)
+			}
 		}
 	})
 	if err != nil {

@@ -17,31 +17,20 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/meshwright/meshwright/operator/preflight"
 )
 
-// containers are what those of one pod of istiod request, and may use. One that has only a limit requests that.
-func containers(objects []*unstructured.Unstructured) (out []corev1.ResourceRequirements, err error) {
-	for _, o := range objects {
-		if o.GetKind() != "Deployment" {
-			continue
-		}
-		var istiod appsv1.Deployment
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &istiod); err != nil {
-			return nil, err
-		}
-		for i := range istiod.Spec.Template.Spec.Containers {
-			c := istiod.Spec.Template.Spec.Containers[i].Resources
-			said := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: c.Limits}
-			maps.Copy(said.Requests, c.Limits)
-			maps.Copy(said.Requests, c.Requests)
-			out = append(out, said)
-		}
+// requirements are what the containers of one pod of a Deployment request, and may use. One that has only a limit requests that.
+func requirements(d appsv1.Deployment) (out []corev1.ResourceRequirements) {
+	for i := range d.Spec.Template.Spec.Containers {
+		c := d.Spec.Template.Spec.Containers[i].Resources
+		said := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: c.Limits}
+		maps.Copy(said.Requests, c.Limits)
+		maps.Copy(said.Requests, c.Requests)
+		out = append(out, said)
 	}
-	return out, nil
+	return out
 }
 
 // nodes are what each node that takes pods without tolerations can allocate, by name. Pods are charged for later. Where nothing is
@@ -117,20 +106,27 @@ func requested(p *corev1.Pod, name corev1.ResourceName) resource.Quantity {
 	return sum
 }
 
-// controlPlane is what bounds the pods of istiod in their namespace.
-func (r *reading) controlPlane(ctx context.Context) error {
-	namespace := r.out.Move.Namespace
-	err := pages(ctx, r, "resourcequotas", namespace, func() *corev1.ResourceQuotaList { return &corev1.ResourceQuotaList{} },
-		func(list *corev1.ResourceQuotaList) { r.out.Quotas = append(r.out.Quotas, list.Items...) })
-	if err != nil {
-		return err
+// bounds are what bounds the pods of istiod and of gateways in their namespaces.
+func (r *reading) bounds(ctx context.Context) error {
+	namespaces := map[string]bool{r.out.Move.Namespace: true}
+	for _, g := range r.out.Gateways {
+		if g.Pods > 0 {
+			namespaces[g.Namespace] = true
+		}
 	}
-	err = pages(ctx, r, "limitranges", namespace, func() *corev1.LimitRangeList { return &corev1.LimitRangeList{} },
-		func(list *corev1.LimitRangeList) { r.out.LimitRanges = append(r.out.LimitRanges, list.Items...) })
-	if err != nil {
-		return err
+	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
+		err := pages(ctx, r, "resourcequotas", namespace, func() *corev1.ResourceQuotaList { return &corev1.ResourceQuotaList{} },
+			func(list *corev1.ResourceQuotaList) { r.out.Quotas = append(r.out.Quotas, list.Items...) })
+		if err != nil {
+			return err
+		}
+		err = pages(ctx, r, "limitranges", namespace, func() *corev1.LimitRangeList { return &corev1.LimitRangeList{} },
+			func(list *corev1.LimitRangeList) { r.out.LimitRanges = append(r.out.LimitRanges, list.Items...) })
+		if err != nil {
+			return err
+		}
 	}
-	return pages(ctx, r, "horizontalpodautoscalers.autoscaling", namespace,
+	return pages(ctx, r, "horizontalpodautoscalers.autoscaling", r.out.Move.Namespace,
 		func() *autoscalingv2.HorizontalPodAutoscalerList { return &autoscalingv2.HorizontalPodAutoscalerList{} },
 		func(list *autoscalingv2.HorizontalPodAutoscalerList) {
 			for _, h := range list.Items {

@@ -122,7 +122,7 @@ func everyKind(t *testing.T) []client.Object {
 	mesh := upgrade().Mesh.DeepCopy()
 	return []client.Object{
 		mesh,
-		&v1alpha1.MeshGateway{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "edge"}},
+		&v1alpha1.MeshGateway{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "edge"}, Spec: v1alpha1.MeshGatewaySpec{Mesh: "default"}},
 		object(t, `{apiVersion: v1, kind: Namespace, metadata: {name: istio-system, labels: {meshwright.io/mesh: default}}}`),
 		object(t, `{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/rev: 1-28-2}}}`),
 		object(t, `{apiVersion: v1, kind: Namespace, metadata: {name: team}}`),
@@ -157,6 +157,7 @@ status: {storedVersions: [v1]}`),
 		},
 		&policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "cart"}},
 		&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "team"}},
+		&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "edges"}},
 		&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "team"}},
 		&corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "small"}},
 		&autoscalingv2.HorizontalPodAutoscaler{
@@ -301,7 +302,7 @@ func TestPreflight(t *testing.T) {
 			Nodes: []preflight.Node{{Name: "a", Free: free("2350m", "108")}, {Name: "b", Free: free("3", "109")}},
 		},
 	}
-	ignored := cmpopts.IgnoreFields(preflight.Facts{}, "TargetCRDs", "Mutating", "Validating", "Unmovable", "Quotas", "LimitRanges", "Autoscalers", "NetworkPolicies")
+	ignored := cmpopts.IgnoreFields(preflight.Facts{}, "TargetCRDs", "Gateways", "Mutating", "Validating", "Unmovable", "Quotas", "LimitRanges", "Autoscalers", "NetworkPolicies")
 	if diff := cmp.Diff(want, got, ignored, cmp.Comparer(func(a, b *semver.Version) bool { return a.Equal(b) })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -319,8 +320,64 @@ func TestPreflight(t *testing.T) {
 	if diff := cmp.Diff([]string{"shop/deny"}, policies); diff != "" {
 		t.Errorf("policies (-want +got):\n%s", diff)
 	}
-	if len(got.Mutating) != 1 || len(got.Validating) != 1 || len(got.Quotas) != 1 || len(got.LimitRanges) != 1 || len(got.Autoscalers) != 1 {
-		t.Errorf("%d, %d webhooks, %d quotas, %d ranges, %d autoscalers: want one of each", len(got.Mutating), len(got.Validating), len(got.Quotas), len(got.LimitRanges), len(got.Autoscalers))
+	if len(got.Mutating) != 1 || len(got.Validating) != 1 || len(got.Quotas) != 2 || len(got.LimitRanges) != 1 || len(got.Autoscalers) != 1 {
+		t.Errorf("%d, %d webhooks, %d quotas, %d ranges, %d autoscalers: want one of each, and a quota for the gateway", len(got.Mutating), len(got.Validating), len(got.Quotas), len(got.LimitRanges), len(got.Autoscalers))
+	}
+}
+
+// The gateways that move are those that the mesh lists and those of teams; each is as large as its Deployments, or as its values have it.
+func TestGatewaysThatMove(t *testing.T) {
+	raw := func(text string) *apiextensionsv1.JSON { return &apiextensionsv1.JSON{Raw: []byte(text)} }
+	q := upgrade()
+	q.Mesh.Spec.Gateways = []v1alpha1.Gateway{
+		{Namespace: "web", Name: "a", Values: raw(`{"autoscaling": {"minReplicas": 3}}`), Shift: v1alpha1.GatewayShift{MaxConnectionAgeSeconds: 60}},
+		{Namespace: "web", Name: "b", VersionPolicy: v1alpha1.VersionHold},
+		{Namespace: "web", Name: "c", Shift: v1alpha1.GatewayShift{Type: v1alpha1.ShiftHTTPRoute, HTTPRoute: &v1alpha1.RouteShift{}}},
+		{Namespace: "web", Name: "refused", Values: raw(`{"replicaCount": []}`)},
+		{Namespace: "web", Name: "d", Values: raw(`{"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}`)},
+	}
+	gateway := func(namespace, name, mesh string) client.Object {
+		return &v1alpha1.MeshGateway{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.MeshGatewaySpec{Mesh: mesh}}
+	}
+	deployment := func(name string, replicas *int32) client.Object {
+		d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name, Labels: map[string]string{v1alpha1.LabelGateway: "edge"}}}
+		d.Spec.Replicas = replicas
+		return d
+	}
+	c := answering(t, []client.Object{
+		q.Mesh, gateway("web", "a", "default"), gateway("web", "b", "default"), gateway("team", "edge", "default"), gateway("other", "edge", "other"),
+		deployment("edge-1-28-2", new(int32(4))), deployment("edge-1-29-1", nil),
+	}, nil)
+	type row struct {
+		name           string
+		pods           int32
+		filters, route bool
+	}
+	rows := func() (out []row) {
+		got, err := asking(t).Preflight(t.Context(), c, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range got.Gateways {
+			if len(g.Containers) != 1 || g.Labels["app"] != g.Name || !slices.Contains(g.Writes, schema.GroupResource{Resource: "services"}) {
+				t.Errorf("%+v is not what the chart renders", g)
+			}
+			out = append(out, row{
+				g.Namespace + "/" + g.Name, g.Pods, slices.Contains(g.Writes, schema.GroupResource{Group: "networking.istio.io", Resource: "envoyfilters"}),
+				slices.Contains(g.Writes, schema.GroupResource{Group: "gateway.networking.k8s.io", Resource: "httproutes"}),
+			})
+		}
+		return out
+	}
+	want := []row{{"team/edge", 5, false, false}, {"web/a", 3, true, false}, {"web/c", 1, false, true}, {"web/d", 1, false, false}}
+	if diff := cmp.Diff(want, rows(), cmp.AllowUnexported(row{})); diff != "" {
+		t.Errorf("a canary (-want +got):\n%s", diff)
+	}
+	// In place a rolling update takes one more, unless it may take some away: a quarter of five is one, as the API server rounds it.
+	q.Mesh.Spec.Upgrade.Type, q.Mesh.Status.StableRevision = v1alpha1.UpgradeInPlace, "default"
+	want = []row{{"team/edge", 0, false, false}, {"web/a", 1, true, false}, {"web/c", 1, false, true}, {"web/d", 0, false, false}}
+	if diff := cmp.Diff(want, rows(), cmp.AllowUnexported(row{})); diff != "" {
+		t.Errorf("in place (-want +got):\n%s", diff)
 	}
 }
 

@@ -66,43 +66,115 @@ func fill(list, defaults corev1.ResourceList) corev1.ResourceList {
 	return list
 }
 
-// bounds judges whether the namespace of control planes takes one more pod of istiod. Quotas and ranges don't grow by themselves.
+// demand is what a move takes of a namespace, beside what there is.
+type demand struct {
+	// whose the pods are, and where their resources are written.
+	whose, values string
+	namespace     string
+	pod           Capacity
+	pods          int32
+}
+
+// demands are those of the next istiod, of which one pod more is certain, and of the gateways.
+func (f *Facts) demands() []demand {
+	out := []demand{{whose: "istiod " + f.Move.To.String(), values: "spec.controlPlane.values", namespace: f.Move.Namespace, pod: f.Capacity, pods: 1}}
+	for _, g := range f.Gateways {
+		if g.Pods > 0 {
+			out = append(out, demand{
+				whose: "gateway " + g.Name, values: "the values of the gateway", namespace: g.Namespace, pod: Capacity{Containers: g.Containers}, pods: g.Pods,
+			})
+		}
+	}
+	for i := range out {
+		var ranges []corev1.LimitRange
+		for _, l := range f.LimitRanges {
+			if l.Namespace == out[i].namespace {
+				ranges = append(ranges, l)
+			}
+		}
+		out[i].pod = out[i].pod.defaulted(ranges)
+	}
+	return out
+}
+
+func (d demand) String() string {
+	if d.pods == 1 {
+		return "one pod of " + d.whose
+	}
+	return fmt.Sprintf("%d pods of %s", d.pods, d.whose)
+}
+
+// bounds judges whether the namespaces of control planes and gateways take the pods that the move adds. Quotas and ranges don't grow by
+// themselves.
 func bounds(f *Facts) (out []Finding) {
-	pod := f.Capacity.defaulted(f.LimitRanges)
+	all := f.demands()
+	in := func(namespace string) []demand {
+		return slices.DeleteFunc(slices.Clone(all), func(d demand) bool { return d.namespace != namespace })
+	}
 	for i := range f.Quotas {
 		q := &f.Quotas[i]
 		if len(q.Spec.Scopes) > 0 || q.Spec.ScopeSelector != nil {
-			continue // for pods of a kind; which kind istiod will be of, its class of quality for one, is not judged
+			continue // for pods of a kind; which kind these will be of, its class of quality for one, is not judged
 		}
 		object := Object{"ResourceQuota", q.Namespace, q.Name}
-		if short := pod.over(q); len(short) > 0 {
-			out = append(out, found(Quota, object, fmt.Sprintf("one pod of istiod %s more is too much for it: %s", f.Move.To, strings.Join(short, "; ")), "raise the quota"))
+		here := in(q.Namespace)
+		if short := over(q, here); len(short) > 0 {
+			out = append(out, found(Quota, object, together(here)+" too much for it: "+strings.Join(short, "; "), "raise the quota"))
 		}
-		if silent := pod.unsaid(q); len(silent) > 0 {
-			out = append(out, found(Quota, object,
-				fmt.Sprintf("it bounds %s, and so refuses pods of istiod %s, of which a container does not say its own", strings.Join(silent, ", "), f.Move.To),
-				"set resources in spec.controlPlane.values, or a default in a LimitRange of the namespace"))
+		for _, d := range here {
+			if silent := d.pod.unsaid(q); len(silent) > 0 {
+				out = append(out, found(Quota, object,
+					fmt.Sprintf("it bounds %s, and so refuses pods of %s, of which a container does not say its own", strings.Join(silent, ", "), d.whose),
+					"set resources in "+d.values+", or a default in a LimitRange of the namespace"))
+			}
 		}
 	}
 	for i := range f.LimitRanges {
 		l := &f.LimitRanges[i]
-		if wrong := pod.outside(l); len(wrong) > 0 {
-			out = append(out, found(Limits, Object{"LimitRange", l.Namespace, l.Name},
-				fmt.Sprintf("pods of istiod %s would be refused: %s", f.Move.To, strings.Join(wrong, "; ")), "widen the range, or change resources in spec.controlPlane.values"))
+		for _, d := range in(l.Namespace) {
+			if wrong := d.pod.outside(l); len(wrong) > 0 {
+				out = append(out, found(Limits, Object{"LimitRange", l.Namespace, l.Name},
+					fmt.Sprintf("pods of %s would be refused: %s", d.whose, strings.Join(wrong, "; ")), "widen the range, or change resources in "+d.values))
+			}
 		}
 	}
 	return out
 }
 
-// over says of what a quota leaves too little for one more pod.
-func (c Capacity) over(q *corev1.ResourceQuota) (out []string) {
-	one := *resource.NewQuantity(1, resource.DecimalSI)
-	wants := map[corev1.ResourceName]resource.Quantity{corev1.ResourcePods: one, "count/pods": one}
-	for name, much := range c.Wants() {
-		wants[name], wants["requests."+name] = much, much
+// together names all that is demanded.
+func together(all []demand) string {
+	var names []string
+	for _, d := range all {
+		names = append(names, d.String())
 	}
-	for name, much := range c.limits() {
-		wants["limits."+name] = much
+	verb := "are"
+	if len(all) == 1 && all[0].pods == 1 {
+		verb = "is"
+	}
+	return strings.Join(names, " and ") + " more " + verb
+}
+
+// over says of what a quota leaves too little for what is demanded.
+func over(q *corev1.ResourceQuota, all []demand) (out []string) {
+	wants := corev1.ResourceList{}
+	add := func(name corev1.ResourceName, much resource.Quantity, times int32) {
+		sum := wants[name]
+		for range times {
+			sum.Add(much)
+		}
+		wants[name] = sum
+	}
+	one := *resource.NewQuantity(1, resource.DecimalSI)
+	for _, d := range all {
+		add(corev1.ResourcePods, one, d.pods)
+		add("count/pods", one, d.pods)
+		for name, much := range d.pod.Wants() {
+			add(name, much, d.pods)
+			add("requests."+name, much, d.pods)
+		}
+		for name, much := range d.pod.limits() {
+			add("limits."+name, much, d.pods)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(wants)) {
 		hard, bounded := q.Status.Hard[name]

@@ -17,6 +17,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -44,6 +45,11 @@ func cluster(changes ...func(*Facts)) *Facts {
 		},
 		Proxies: map[string]string{"1-28-3": proxy128},
 		Pods:    []Pod{cart()},
+		Gateways: []Gateway{{
+			Namespace: "istio-ingress", Name: "edge", Labels: map[string]string{"istio": "edge"}, Pods: 2,
+			Writes:     []schema.GroupResource{{Resource: "services"}, {Group: "apps", Resource: "deployments"}},
+			Containers: []corev1.ResourceRequirements{{Requests: resources("100m", "128Mi"), Limits: resources("2", "1Gi")}},
+		}},
 		Capacity: Capacity{
 			Containers: []corev1.ResourceRequirements{{Requests: resources("500m", "2Gi")}}, Nodes: []Node{{Name: "a", Free: resources("4", "8Gi")}},
 		},

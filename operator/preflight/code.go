@@ -141,8 +141,8 @@ var catalogue = []Info{
 	{PodSecurity, "PodSecurity", SeverityError, "A namespace refuses pods with the container that redirects their traffic.", nil},
 
 	{NoRoom, "NoRoom", SeverityWarning, "No node has room for one more istiod.", nil},
-	{Quota, "Quota", SeverityError, "A ResourceQuota leaves too little for one more istiod, or wants it to say what it lacks.", nil},
-	{Limits, "Limits", SeverityError, "A LimitRange does not allow what istiod requests, or may use.", nil},
+	{Quota, "Quota", SeverityError, "A ResourceQuota leaves too little for one more istiod or more gateway pods, or wants them to say what they lack.", nil},
+	{Limits, "Limits", SeverityError, "A LimitRange does not allow what istiod or a gateway requests, or may use.", nil},
 	{AutoscalerAtLimit, "AutoscalerAtLimit", SeverityWarning, "The autoscaler of istiod is at its upper limit.", nil},
 
 	{NetworkToIstiod, "NetworkToIstiod", SeverityWarning, "NetworkPolicies keep the operator, proxies or the API server from istiod.", nil},

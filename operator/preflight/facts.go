@@ -11,6 +11,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -50,6 +51,8 @@ type Facts struct {
 
 	Namespaces []Namespace
 	Pods       []Pod
+	// Gateways are those of the mesh that move with it.
+	Gateways []Gateway
 	// Annotated are workloads and Services that have annotations of Istio or leave their image to the injector.
 	Annotated []Annotated
 	Unmovable []v1alpha1.UnmovableWorkload
@@ -57,7 +60,8 @@ type Facts struct {
 	// CNI says that with the new version a node agent redirects traffic, and not a container of the pod.
 	CNI bool
 
-	Capacity    Capacity
+	Capacity Capacity
+	// Quotas and LimitRanges of the namespaces of control plane and gateways.
 	Quotas      []corev1.ResourceQuota
 	LimitRanges []corev1.LimitRange
 	Autoscalers []autoscalingv2.HorizontalPodAutoscaler
@@ -153,6 +157,20 @@ type Pod struct {
 	Init, OptedOut bool
 	// Ours says that Meshwright applies its workload; Edge that it is a gateway's.
 	Ours, Edge bool
+}
+
+// Gateway is one that moves with its mesh.
+type Gateway struct {
+	Namespace, Name string
+	// Writes are the resources that the operator writes for it.
+	Writes []schema.GroupResource
+	// Labels of the pods of its next version.
+	Labels map[string]string
+	// Pods is how many of them there are at least beside those that it has, for a while: as many again where the versions stand side by
+	// side, and what a rolling update can't do without where one replaces the other.
+	Pods int32
+	// Containers of one pod: what they request, and may use.
+	Containers []corev1.ResourceRequirements
 }
 
 // Annotated is a workload or a Service.

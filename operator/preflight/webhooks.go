@@ -11,6 +11,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -29,21 +30,26 @@ type hook struct {
 type write struct {
 	group, resource string
 	operations      []admissionv1.OperationType
-	// where it is made.
-	cluster, controlPlane, members bool
+	// where it is made. What the operator itself writes in the namespace of a gateway depends on the gateway: see [Gateway].
+	cluster, controlPlane, members, gateways bool
+	// owner is the kind of workload without which nobody makes it; empty for none.
+	owner string
 }
 
 // writes are those that a rollout can't do without: of the operator, of istiod, and of those who make pods anew. The API server never
 // asks a webhook about webhooks.
 var writes = []write{
-	{resource: "pods", operations: []admissionv1.OperationType{admissionv1.Create}, controlPlane: true, members: true},
+	{resource: "pods", operations: []admissionv1.OperationType{admissionv1.Create}, controlPlane: true, members: true, gateways: true},
 	{resource: "pods/eviction", operations: []admissionv1.OperationType{admissionv1.Create}, members: true},
 	{group: "apps", resource: "deployments", operations: createUpdate, controlPlane: true, members: true},
-	{group: "apps", resource: "replicasets", operations: createUpdate, controlPlane: true, members: true},
-	{resource: "namespaces", operations: []admissionv1.OperationType{admissionv1.Update}, members: true},
+	{group: "apps", resource: "replicasets", operations: createUpdate, controlPlane: true, members: true, gateways: true},
+	{group: "apps", resource: "statefulsets", operations: update, members: true, owner: "StatefulSet"},
+	{group: "apps", resource: "daemonsets", operations: update, members: true, owner: "DaemonSet"},
+	{group: "argoproj.io", resource: "rollouts", operations: update, members: true, owner: "Rollout"},
+	{resource: "namespaces", operations: update, members: true},
 	{resource: "services", operations: createUpdate, controlPlane: true},
 	{resource: "serviceaccounts", operations: createUpdate, controlPlane: true},
-	{resource: "configmaps", operations: createUpdate, controlPlane: true, members: true},
+	{resource: "configmaps", operations: createUpdate, controlPlane: true, members: true, gateways: true},
 	{group: "policy", resource: "poddisruptionbudgets", operations: createUpdate, controlPlane: true},
 	{group: "autoscaling", resource: "horizontalpodautoscalers", operations: createUpdate, controlPlane: true},
 	{group: "rbac.authorization.k8s.io", resource: "roles", operations: createUpdate, controlPlane: true},
@@ -51,10 +57,15 @@ var writes = []write{
 	{group: "rbac.authorization.k8s.io", resource: "clusterroles", operations: createUpdate, cluster: true},
 	{group: "rbac.authorization.k8s.io", resource: "clusterrolebindings", operations: createUpdate, cluster: true},
 	{group: "apiextensions.k8s.io", resource: "customresourcedefinitions", operations: createUpdate, cluster: true},
-	{group: "networking.istio.io", resource: "envoyfilters", operations: createUpdate, members: true},
+	{group: "networking.k8s.io", resource: "networkpolicies", operations: createUpdate},
+	{group: "networking.istio.io", resource: "envoyfilters", operations: createUpdate},
+	{group: "gateway.networking.k8s.io", resource: "httproutes", operations: createUpdate},
 }
 
-var createUpdate = []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}
+var (
+	update       = []admissionv1.OperationType{admissionv1.Update}
+	createUpdate = []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}
+)
 
 // unavailableWebhooks judges webhooks that refuse what they are not asked about, and whose Service has nobody to answer.
 func unavailableWebhooks(f *Facts) (out []Finding) {
@@ -132,7 +143,9 @@ func (f *Facts) intercepts(h hook, w write) string {
 	}
 	for _, n := range f.Namespaces {
 		control := w.controlPlane && n.Name == f.Move.Namespace
-		if !control && (!w.members || !n.Member) || !matches(h.namespaces, n.Labels) {
+		member := w.members && n.Member && (w.owner == "" || f.owns(n.Name, w.owner))
+		gateway := slices.ContainsFunc(f.Gateways, func(g Gateway) bool { return g.Namespace == n.Name && g.writes(w) })
+		if !control && !member && !gateway || !matches(h.namespaces, n.Labels) {
 			continue
 		}
 		if emptySelector(h.object) || w.resource == "pods" && f.selectsPod(h.object, n.Name, control) {
@@ -142,9 +155,22 @@ func (f *Facts) intercepts(h hook, w write) string {
 	return ""
 }
 
-// selectsPod says whether a selector matches a pod that there is, or one of the new istiod.
+// writes says whether the move of a gateway makes a write in its namespace.
+func (g Gateway) writes(w write) bool {
+	return w.gateways || slices.Contains(g.Writes, schema.GroupResource{Group: w.group, Resource: w.resource})
+}
+
+// owns says whether a pod of a namespace would be made anew by a workload of a kind.
+func (f *Facts) owns(namespace, kind string) bool {
+	return slices.ContainsFunc(f.Pods, func(p Pod) bool { return p.Namespace == namespace && strings.HasPrefix(p.Owner, kind+"/") })
+}
+
+// selectsPod says whether a selector matches a pod that there is, or one of the new istiod, or of the next version of a gateway.
 func (f *Facts) selectsPod(s *metav1.LabelSelector, namespace string, control bool) bool {
 	if control && matches(s, f.Move.istiodLabels()) {
+		return true
+	}
+	if slices.ContainsFunc(f.Gateways, func(g Gateway) bool { return g.Namespace == namespace && matches(s, g.Labels) }) {
 		return true
 	}
 	return slices.ContainsFunc(f.Pods, func(p Pod) bool { return p.Namespace == namespace && matches(s, p.Labels) })

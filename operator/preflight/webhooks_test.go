@@ -5,6 +5,7 @@ package preflight
 
 import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -101,6 +102,61 @@ var webhookCases = []testCase{
 			h.Rules = ruleOf(`[{apiGroups: [""], operations: [CREATE], resources: [pods/eviction]}]`)
 		}),
 		want: []string{closed + "pods/eviction in namespace shop"},
+	},
+	{
+		reason: "the namespace of a gateway",
+		change: policy(func(h *admissionv1.ValidatingWebhook) {
+			h.NamespaceSelector = selectorOf(`{matchLabels: {kubernetes.io/metadata.name: istio-ingress}}`)
+		}),
+		want: []string{closed + "pods in namespace istio-ingress"},
+	},
+	{
+		reason: "what the operator writes for a gateway",
+		change: policy(func(h *admissionv1.ValidatingWebhook) {
+			h.NamespaceSelector = selectorOf(`{matchLabels: {kubernetes.io/metadata.name: istio-ingress}}`)
+			h.Rules = ruleOf(`[{apiGroups: [""], operations: [UPDATE], resources: [services]}]`)
+		}),
+		want: []string{closed + "services in namespace istio-ingress"},
+	},
+	{
+		reason: "a gateway's new pods by their labels",
+		change: policy(func(h *admissionv1.ValidatingWebhook) { h.ObjectSelector = selectorOf(`{matchLabels: {istio: edge}}`) }),
+		want:   []string{closed + "pods in namespace istio-ingress"},
+	},
+	{
+		reason: "the maximum age of a gateway's connections, in its own namespace",
+		change: changes(policy(func(h *admissionv1.ValidatingWebhook) {
+			h.Rules = ruleOf(`[{apiGroups: [networking.istio.io], operations: ["*"], resources: [envoyfilters]}]`)
+		}), func(f *Facts) {
+			f.Gateways[0].Writes = []schema.GroupResource{{Group: "networking.istio.io", Resource: "envoyfilters"}}
+		}),
+		want: []string{closed + "envoyfilters in namespace istio-ingress"},
+	},
+	{
+		reason: "EnvoyFilters that the operator does not write",
+		change: policy(func(h *admissionv1.ValidatingWebhook) {
+			h.Rules = ruleOf(`[{apiGroups: [networking.istio.io], operations: ["*"], resources: [envoyfilters]}]`)
+		}),
+	},
+	{
+		reason: "a StatefulSet that is restarted",
+		change: changes(policy(func(h *admissionv1.ValidatingWebhook) {
+			h.Rules = ruleOf(`[{apiGroups: [apps], operations: [UPDATE], resources: [statefulsets, daemonsets]}]`)
+		}), func(f *Facts) { f.Pods[0].Owner = "StatefulSet/cart" }),
+		want: []string{closed + "statefulsets in namespace shop"},
+	},
+	{
+		reason: "a DaemonSet that is restarted",
+		change: changes(policy(func(h *admissionv1.ValidatingWebhook) {
+			h.Rules = ruleOf(`[{apiGroups: [apps], operations: [UPDATE], resources: [statefulsets, daemonsets]}]`)
+		}), func(f *Facts) { f.Pods[0].Owner = "DaemonSet/cart" }),
+		want: []string{closed + "daemonsets in namespace shop"},
+	},
+	{
+		reason: "kinds of workloads that the mesh does not have",
+		change: policy(func(h *admissionv1.ValidatingWebhook) {
+			h.Rules = ruleOf(`[{apiGroups: [apps], operations: ["*"], resources: [statefulsets, daemonsets]}]`)
+		}),
 	},
 	{
 		reason: "what a rollout does not write",

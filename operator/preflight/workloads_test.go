@@ -120,7 +120,9 @@ status: {hard: {requests.memory: 100Gi}}`)}
 			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`
 metadata: {namespace: istio-system, name: team}
 status: {hard: {limits.cpu: "1", limits.memory: 100Gi}}`)}
-			f.LimitRanges = []corev1.LimitRange{from[corev1.LimitRange](`{spec: {limits: [{type: Container, default: {cpu: "2", memory: 4Gi}}]}}`)}
+			f.LimitRanges = []corev1.LimitRange{from[corev1.LimitRange](`
+metadata: {namespace: istio-system, name: team}
+spec: {limits: [{type: Container, default: {cpu: "2", memory: 4Gi}}]}`)}
 		},
 		want: []string{"Error MW702 ResourceQuota/istio-system/team: one pod of istiod 1.29.1 more is too much for it: limits.cpu: 2 is wanted, 1 is left"},
 	},
@@ -147,7 +149,7 @@ spec: {limits: [{type: Pod, max: {cpu: "2", memory: 8Gi, ephemeral-storage: 1Gi}
 	{
 		reason: "a quota for pods of a kind",
 		change: func(f *Facts) {
-			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`{spec: {scopes: [BestEffort]}, status: {hard: {pods: "0"}}}`)}
+			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`{metadata: {namespace: istio-system}, spec: {scopes: [BestEffort]}, status: {hard: {pods: "0"}}}`)}
 		},
 	},
 	{
@@ -158,6 +160,50 @@ metadata: {namespace: istio-system, name: small}
 spec: {limits: [{type: Container, max: {memory: 1Gi}, min: {cpu: "1"}}, {type: PersistentVolumeClaim, max: {memory: 1Gi}}]}`)}
 		},
 		want: []string{"Error MW703 LimitRange/istio-system/small: pods of istiod 1.29.1 would be refused: cpu: 500m is requested, 1 is the least; memory: 2Gi is requested, 1Gi is the most"},
+	},
+	{
+		reason: "a quota where a gateway needs as many pods again",
+		change: func(f *Facts) {
+			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`
+metadata: {namespace: istio-ingress, name: edges}
+status: {hard: {pods: "3", requests.cpu: 400m, limits.cpu: "6"}, used: {pods: "2", requests.cpu: 200m, limits.cpu: "4"}}`)}
+		},
+		want: []string{"Error MW702 ResourceQuota/istio-ingress/edges: 2 pods of gateway edge more are too much for it: limits.cpu: 4 is wanted, 2 is left; pods: 2 is wanted, 1 is left"},
+	},
+	{
+		reason: "a quota that the gateway does not need more of, or that is of another namespace",
+		change: func(f *Facts) {
+			f.Quotas = []corev1.ResourceQuota{
+				from[corev1.ResourceQuota](`{metadata: {namespace: istio-ingress, name: edges}, status: {hard: {pods: "4", requests.cpu: 400m}, used: {pods: "2", requests.cpu: 200m}}}`),
+				from[corev1.ResourceQuota](`{metadata: {namespace: shop, name: all}, status: {hard: {pods: "1"}, used: {pods: "1"}}}`),
+			}
+		},
+	},
+	{
+		reason: "a gateway beside istiod: both take of one quota",
+		change: func(f *Facts) {
+			f.Gateways[0].Namespace = "istio-system"
+			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`
+metadata: {namespace: istio-system, name: team}
+status: {hard: {pods: "4"}, used: {pods: "2"}}`)}
+		},
+		want: []string{"Error MW702 ResourceQuota/istio-system/team: one pod of istiod 1.29.1 and 2 pods of gateway edge more are too much for it: pods: 3 is wanted, 2 is left"},
+	},
+	{
+		reason: "a gateway that stays where it is takes nothing",
+		change: func(f *Facts) {
+			f.Gateways[0].Pods = 0
+			f.Quotas = []corev1.ResourceQuota{from[corev1.ResourceQuota](`{metadata: {namespace: istio-ingress, name: edges}, status: {hard: {pods: "0"}}}`)}
+		},
+	},
+	{
+		reason: "a range that a gateway is outside of",
+		change: func(f *Facts) {
+			f.LimitRanges = []corev1.LimitRange{from[corev1.LimitRange](`
+metadata: {namespace: istio-ingress, name: small}
+spec: {limits: [{type: Container, max: {cpu: "1"}}]}`)}
+		},
+		want: []string{"Error MW703 LimitRange/istio-ingress/small: pods of gateway edge would be refused: cpu: the limit is 2, 1 is the most"},
 	},
 	{
 		reason: "an autoscaler that can't do more",
