@@ -137,7 +137,7 @@ func (r *reading) charts(ctx context.Context) error {
 	}
 	istiod, found, err := deploymentOf(objects)
 	if found && err == nil {
-		r.out.Capacity.Containers = requirements(istiod)
+		r.out.Istiod, r.out.Capacity.Containers = istiod.Spec.Template.Labels, requirements(istiod)
 	}
 	return err
 }

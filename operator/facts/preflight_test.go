@@ -302,7 +302,7 @@ func TestPreflight(t *testing.T) {
 			Nodes: []preflight.Node{{Name: "a", Free: free("2350m", "108")}, {Name: "b", Free: free("3", "109")}},
 		},
 	}
-	ignored := cmpopts.IgnoreFields(preflight.Facts{}, "TargetCRDs", "Gateways", "Mutating", "Validating", "Unmovable", "Quotas", "LimitRanges", "Autoscalers", "NetworkPolicies")
+	ignored := cmpopts.IgnoreFields(preflight.Facts{}, "TargetCRDs", "Gateways", "Istiod", "Mutating", "Validating", "Unmovable", "Quotas", "LimitRanges", "Autoscalers", "NetworkPolicies")
 	if diff := cmp.Diff(want, got, ignored, cmp.Comparer(func(a, b *semver.Version) bool { return a.Equal(b) })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -322,6 +322,34 @@ func TestPreflight(t *testing.T) {
 	}
 	if len(got.Mutating) != 1 || len(got.Validating) != 1 || len(got.Quotas) != 2 || len(got.LimitRanges) != 1 || len(got.Autoscalers) != 1 {
 		t.Errorf("%d, %d webhooks, %d quotas, %d ranges, %d autoscalers: want one of each, and a quota for the gateway", len(got.Mutating), len(got.Validating), len(got.Quotas), len(got.LimitRanges), len(got.Autoscalers))
+	}
+}
+
+// How the pods of the next istiod are labelled depends on whether it is a canary.
+func TestLabelsOfIstiod(t *testing.T) {
+	for _, tc := range []struct {
+		reason          string
+		upgrade         v1alpha1.UpgradeType
+		istio, revision string
+	}{
+		{"a canary", v1alpha1.UpgradeCanary, "istiod", "1-29-1"},
+		{"in place", v1alpha1.UpgradeInPlace, "pilot", "default"},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			q := upgrade()
+			q.Mesh.Spec.Upgrade.Type = tc.upgrade
+			q.Mesh.Spec.ControlPlane.Values = &apiextensionsv1.JSON{Raw: []byte(`{"podLabels": {"team": "platform"}}`)}
+			got, err := asking(t).Preflight(t.Context(), answering(t, everyKind(t), nil), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"app": "istiod", "istio": tc.istio, v1alpha1.IstioRevision: tc.revision, "app.kubernetes.io/name": "istiod", "team": "platform"}
+			for key, value := range want {
+				if got.Istiod[key] != value {
+					t.Errorf("%s is %q, want %q", key, got.Istiod[key], value)
+				}
+			}
+		})
 	}
 }
 

@@ -45,6 +45,7 @@ func cluster(changes ...func(*Facts)) *Facts {
 		},
 		Proxies: map[string]string{"1-28-3": proxy128},
 		Pods:    []Pod{cart()},
+		Istiod:  map[string]string{"app": "istiod", "istio": "istiod", v1alpha1.IstioRevision: "1-29-1"},
 		Gateways: []Gateway{{
 			Namespace: "istio-ingress", Name: "edge", Labels: map[string]string{"istio": "edge"}, Pods: 2,
 			Writes:     []schema.GroupResource{{Resource: "services"}, {Group: "apps", Resource: "deployments"}},

@@ -60,6 +60,8 @@ type Facts struct {
 	// CNI says that with the new version a node agent redirects traffic, and not a container of the pod.
 	CNI bool
 
+	// Istiod are the labels of the pods of the next istiod, as the target's chart has them.
+	Istiod   map[string]string
 	Capacity Capacity
 	// Quotas and LimitRanges of the namespaces of control plane and gateways.
 	Quotas      []corev1.ResourceQuota

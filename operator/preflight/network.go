@@ -32,7 +32,10 @@ const nameLabel = corev1.LabelMetadataName
 // network judges NetworkPolicies. Whether anything enforces them is not known; addresses of others than pods (the API server's) are not
 // compared.
 func network(f *Facts) []Finding {
-	istiod := Peer{Namespace: f.Move.Namespace, Labels: f.Move.istiodLabels()}
+	if f.Charts.Failure != "" { // what can't be rendered has no labels yet, and is told as such
+		return f.gatewayPolicies()
+	}
+	istiod := Peer{Namespace: f.Move.Namespace, Labels: f.Istiod}
 	return slices.Concat(f.istiodPolicies(istiod), f.gatewayPolicies(), f.egressPolicies(istiod))
 }
 

@@ -167,20 +167,13 @@ func (f *Facts) owns(namespace, kind string) bool {
 
 // selectsPod says whether a selector matches a pod that there is, or one of the new istiod, or of the next version of a gateway.
 func (f *Facts) selectsPod(s *metav1.LabelSelector, namespace string, control bool) bool {
-	if control && matches(s, f.Move.istiodLabels()) {
+	if control && f.Charts.Failure == "" && matches(s, f.Istiod) {
 		return true
 	}
 	if slices.ContainsFunc(f.Gateways, func(g Gateway) bool { return g.Namespace == namespace && matches(s, g.Labels) }) {
 		return true
 	}
 	return slices.ContainsFunc(f.Pods, func(p Pod) bool { return p.Namespace == namespace && matches(s, p.Labels) })
-}
-
-// istiodLabels are those of the pods of the new istiod.
-//
-// Source: Istio, manifests/charts/istio-control/istio-discovery/templates/deployment.yaml.
-func (m Move) istiodLabels() map[string]string {
-	return map[string]string{"app": "istiod", "istio": "pilot", v1alpha1.IstioRevision: m.Revision, "sidecar.istio.io/inject": "false"}
 }
 
 func covers(r admissionv1.RuleWithOperations, w write) bool {

@@ -81,6 +81,17 @@ var webhookCases = []testCase{
 		}),
 		want: []string{closed + "pods in namespace istio-system"},
 	},
+	{
+		reason: "istiod as its chart labels it",
+		change: policy(func(h *admissionv1.ValidatingWebhook) {
+			h.ObjectSelector = selectorOf(`{matchLabels: {istio: istiod}}`)
+		}),
+		want: []string{closed + "pods in namespace istio-system"},
+	},
+	{
+		reason: "a canary's istiod is labelled otherwise than one in place",
+		change: policy(func(h *admissionv1.ValidatingWebhook) { h.ObjectSelector = selectorOf(`{matchLabels: {istio: pilot}}`) }),
+	},
 	{reason: "pods that nobody has", change: policy(func(h *admissionv1.ValidatingWebhook) { h.ObjectSelector = selectorOf(`{matchLabels: {app: x}}`) })},
 	{
 		reason: "what the cluster has",

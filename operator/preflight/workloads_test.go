@@ -269,6 +269,26 @@ spec:
 			`{metadata: {namespace: istio-system, name: ours, labels: {meshwright.io/mesh: default}}, spec: {podSelector: {}}}`),
 	},
 	{
+		reason: "policies about an istiod in place, and those that let pods out to it, are not about a canary",
+		change: policies(`{metadata: {namespace: istio-system, name: pilot}, spec: {podSelector: {matchLabels: {istio: pilot}}}}`, `
+metadata: {namespace: shop, name: out}
+spec:
+  podSelector: {}
+  policyTypes: [Egress]
+  egress: [{to: [{namespaceSelector: {}, podSelector: {matchLabels: {istio: pilot}}}]}]`),
+		want: []string{"Warning MW803 NetworkPolicy/shop/out: ..."},
+	},
+	{
+		reason: "policies about a canary's istiod",
+		change: policies(`{metadata: {namespace: istio-system, name: istiod}, spec: {podSelector: {matchLabels: {istio: istiod}}}}`),
+		want:   []string{"Warning MW801 NetworkPolicy/istio-system/istiod: ..."},
+	},
+	{
+		reason: "an istiod that does not render has no labels to judge by",
+		change: changes(policies(denyAll), func(f *Facts) { f.Charts.Failure, f.Istiod = "no", nil }),
+		want:   []string{"Error MW303 MeshInstallation/default: ..."},
+	},
+	{
 		reason: "a gateway's counters",
 		change: changes(func(f *Facts) {
 			f.Pods = append(f.Pods, Pod{Namespace: "istio-ingress", Name: "edge-1", Owner: "Deployment/edge", Labels: map[string]string{"istio": "edge"}, Ours: true, Edge: true})
