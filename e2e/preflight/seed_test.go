@@ -76,7 +76,7 @@ func seed(t *testing.T) {
 	}
 	create(t, pod(shop, "debug", "app", framework.EchoImage, nil))
 	create(t, pod(stale, "worker", "istio-proxy", framework.EchoImage, nil))
-	create(t, pod(outside, "antique", "istio-proxy", "docker.io/istio/proxyv2:1.26.1", map[string]string{"sidecar.istio.io/status": "{}"}))
+	create(t, pod(outside, "antique", "istio-proxy", "docker.io/istio/proxyv2:1.26.1", map[string]string{"sidecar.istio.io/status": `{"revision":"` + revision + `"}`}))
 	crds(t)
 	status(t)
 	patchMesh(t, `{"spec": {"paused": true, "controlPlane": {

@@ -176,6 +176,9 @@ func (r *reading) namespaces(ctx context.Context) error {
 			gateways[n] = true
 		}
 	}
+	if r.mesh != nil {
+		r.out.Revisions = slices.Compact(slices.Sorted(slices.Values(append(r.mesh.Revisions(), r.out.Move.Revision))))
+	}
 	r.relevant[r.out.Move.Namespace] = true
 	for i := range r.meta {
 		n := &r.meta[i]

@@ -140,8 +140,25 @@ func (r *reading) podOf(p *corev1.Pod) (preflight.Pod, bool) {
 			out.Init = true
 		}
 	}
-	_, out.Injected = p.Annotations[statusAnnotation]
+	out.Revision, out.Injected = injectedBy(p)
 	return out, p.DeletionTimestamp == nil && (out.Proxy != "" || len(out.Annotations) > 0 || r.relevant[p.Namespace])
+}
+
+// injectedBy is the revision whose injector gave a pod its proxy, if one did. A tag is never written there.
+//
+// Source: Istio, pkg/kube/inject, SidecarInjectionStatus.
+func injectedBy(p *corev1.Pod) (revision string, injected bool) {
+	text, injected := p.Annotations[statusAnnotation]
+	if !injected {
+		return "", false
+	}
+	var status struct {
+		Revision string `json:"revision"`
+	}
+	if json.Unmarshal([]byte(text), &status) != nil || status.Revision == "" {
+		return p.Annotations[v1alpha1.IstioRevision], true
+	}
+	return status.Revision, true
 }
 
 // ofIstio are the annotations that are Istio's.
@@ -225,7 +242,7 @@ func (r *reading) budgets(ctx context.Context) error {
 			for i := range list.Items {
 				if b := &list.Items[i]; members[b.Namespace] {
 					r.out.Budgets = append(r.out.Budgets, preflight.Budget{
-						Namespace: b.Namespace, Name: b.Name, DisruptionsAllowed: b.Status.DisruptionsAllowed, ExpectedPods: b.Status.ExpectedPods,
+						Namespace: b.Namespace, Name: b.Name, Selector: b.Spec.Selector, DisruptionsAllowed: b.Status.DisruptionsAllowed, ExpectedPods: b.Status.ExpectedPods,
 					})
 				}
 			}

@@ -153,7 +153,9 @@ status: {storedVersions: [v1]}`),
 		},
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istio-1-28-2"}},
 		&policyv1.PodDisruptionBudget{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart"}, Status: policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 1, ExpectedPods: 3},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart"},
+			Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "cart"}}},
+			Status:     policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 1, ExpectedPods: 3},
 		},
 		&policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "cart"}},
 		&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "team"}},
@@ -179,7 +181,7 @@ spec: {template: {metadata: {labels: {app: edge}}, spec: {containers: [{name: is
 		pod("failed", "a", func(p *corev1.Pod) { p.Namespace, p.Status.Phase = "other", corev1.PodFailed }),
 		pod("elsewhere", "control", func(p *corev1.Pod) { p.Namespace = "other" }),
 		pod("sidecar", "a", func(p *corev1.Pod) {
-			p.Annotations = map[string]string{"sidecar.istio.io/status": "{}", "example.com/x": "y"}
+			p.Annotations = map[string]string{"sidecar.istio.io/status": `{"revision":"1-28-2"}`, "example.com/x": "y"}
 			p.Spec.InitContainers = []corev1.Container{
 				{Name: "istio-proxy", Image: "docker.io/istio/proxyv2:1.28.2", Resources: requests("100m"), RestartPolicy: &always},
 				{Name: "istio-init", Resources: requests("3")},
@@ -276,7 +278,8 @@ func TestPreflight(t *testing.T) {
 		Backends: map[types.NamespacedName]preflight.Backend{
 			{Namespace: "policy", Name: "engine"}: {Exists: true, Ready: true}, {Namespace: "policy", Name: "gone"}: {},
 		},
-		Proxies: map[string]string{"1-28-2": "docker.io/istio/proxyv2:1.28.2"},
+		Revisions: []string{"1-28-2", "1-29-1"},
+		Proxies:   map[string]string{"1-28-2": "docker.io/istio/proxyv2:1.28.2"},
 		Namespaces: []preflight.Namespace{
 			{Name: "istio-system", Labels: map[string]string{v1alpha1.LabelMesh: "default"}, Ours: true},
 			{Name: "other"},
@@ -286,15 +289,17 @@ func TestPreflight(t *testing.T) {
 		Pods: []preflight.Pod{
 			{Namespace: "shop", Name: "containers", Owner: "Pod/containers", Annotations: map[string]string{}},
 			{
-				Namespace: "shop", Name: "sidecar", Owner: "Pod/sidecar", Annotations: map[string]string{"sidecar.istio.io/status": "{}"},
-				Proxy: "docker.io/istio/proxyv2:1.28.2", Injected: true, Init: true,
+				Namespace: "shop", Name: "sidecar", Owner: "Pod/sidecar", Annotations: map[string]string{"sidecar.istio.io/status": `{"revision":"1-28-2"}`},
+				Proxy: "docker.io/istio/proxyv2:1.28.2", Injected: true, Revision: "1-28-2", Init: true,
 			},
 		},
 		Annotated: []preflight.Annotated{
 			{Kind: "Deployment", Namespace: "team", Name: "edge", Annotations: map[string]string{}, AutoImage: true, Template: map[string]string{"app": "edge"}},
 			{Kind: "Service", Namespace: "policy", Name: "engine", Annotations: map[string]string{"networking.istio.io/exportTo": "."}},
 		},
-		Budgets: []preflight.Budget{{Namespace: "shop", Name: "cart", DisruptionsAllowed: 1, ExpectedPods: 3}},
+		Budgets: []preflight.Budget{{
+			Namespace: "shop", Name: "cart", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "cart"}}, DisruptionsAllowed: 1, ExpectedPods: 3,
+		}},
 		Capacity: preflight.Capacity{
 			Containers: []corev1.ResourceRequirements{{
 				Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("2Gi")},

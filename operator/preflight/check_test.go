@@ -43,9 +43,9 @@ func cluster(changes ...func(*Facts)) *Facts {
 			{Name: "istio-ingress", Labels: map[string]string{nameLabel: "istio-ingress"}, Gateway: true},
 			{Name: "other", Labels: map[string]string{nameLabel: "other"}},
 		},
-		Proxies: map[string]string{"1-28-3": proxy128},
-		Pods:    []Pod{cart()},
-		Istiod:  map[string]string{"app": "istiod", "istio": "istiod", v1alpha1.IstioRevision: "1-29-1"},
+		Revisions: []string{"1-28-3", "1-29-1"}, Proxies: map[string]string{"1-28-3": proxy128},
+		Pods:   []Pod{cart()},
+		Istiod: map[string]string{"app": "istiod", "istio": "istiod", v1alpha1.IstioRevision: "1-29-1"},
 		Gateways: []Gateway{{
 			Namespace: "istio-ingress", Name: "edge", Labels: map[string]string{"istio": "edge"}, Pods: 2,
 			Writes:     []schema.GroupResource{{Resource: "services"}, {Group: "apps", Resource: "deployments"}},
@@ -65,7 +65,7 @@ const proxy128 = "docker.io/istio/proxyv2:1.28.3"
 
 // cart is a pod with a proxy.
 func cart() Pod {
-	return Pod{Namespace: "shop", Name: "cart-1", Owner: "Deployment/cart", Labels: map[string]string{"app": "cart"}, Proxy: proxy128, Injected: true, Init: true}
+	return Pod{Namespace: "shop", Name: "cart-1", Owner: "Deployment/cart", Labels: map[string]string{"app": "cart"}, Proxy: proxy128, Injected: true, Revision: "1-28-3", Init: true}
 }
 
 func resources(cpu, memory string) corev1.ResourceList {

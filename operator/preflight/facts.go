@@ -11,6 +11,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -46,6 +47,8 @@ type Facts struct {
 	Validating []admissionv1.ValidatingWebhookConfiguration
 	// Backends of webhooks, by their Services.
 	Backends map[types.NamespacedName]Backend
+	// Revisions are those of the mesh, the target among them. Proxies name these, and never a tag.
+	Revisions []string
 	// Proxies are the images that revisions inject, by revision.
 	Proxies map[string]string
 
@@ -152,9 +155,11 @@ type Pod struct {
 	// Owner is kind and name of what would make it anew: Deployment/cart.
 	Owner               string
 	Labels, Annotations map[string]string
-	// Proxy is the image of its proxy; empty when it has none. Injected says that the injector put it there.
+	// Proxy is the image of its proxy; empty when it has none. Injected says that the injector put it there, and Revision of which
+	// revision that was; empty where it does not say.
 	Proxy    string
 	Injected bool
+	Revision string
 	// Init says that a container of it redirects its traffic; OptedOut that it wants no proxy, or can't have one.
 	Init, OptedOut bool
 	// Ours says that Meshwright applies its workload; Edge that it is a gateway's.
@@ -186,7 +191,9 @@ type Annotated struct {
 
 // Budget is a PodDisruptionBudget, as its status has it.
 type Budget struct {
-	Namespace, Name                  string
+	Namespace, Name string
+	// Selector of its pods; nil selects none.
+	Selector                         *metav1.LabelSelector
 	DisruptionsAllowed, ExpectedPods int32
 }
 

@@ -294,7 +294,7 @@ func proxies(f *Facts) (out []Finding) {
 		if p.Proxy == "" && n.Member && !n.Gateway && !p.OptedOut {
 			missing[p.owner()]++
 		}
-		if why := f.Move.skew(p); why != "" {
+		if why := f.Move.skew(p); why != "" && f.serves(p) {
 			skewed[p.owner()] = why
 		}
 	}
@@ -315,6 +315,17 @@ func proxies(f *Facts) (out []Finding) {
 		out = append(out, v)
 	}
 	return out
+}
+
+// serves says whether the proxy of a pod is of the mesh. Of a revision that is no more, which nobody injects, the namespace tells whose
+// it was; where Meshwright keeps no mesh, all are looked at.
+func (f *Facts) serves(p Pod) bool {
+	if f.Mesh == nil || slices.Contains(f.Revisions, p.Revision) {
+		return true
+	}
+	return f.namespace(p.Namespace).Member && !slices.ContainsFunc(istioHooks(f), func(h injector) bool {
+		return p.Revision != "" && h.configuration.Labels[v1alpha1.IstioRevision] == p.Revision
+	})
 }
 
 // tagged finds the version in an image.

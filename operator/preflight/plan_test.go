@@ -107,7 +107,7 @@ configPatches:
 func TestPlannedIsBounded(t *testing.T) {
 	f := cluster()
 	for i := range 150 {
-		f.Budgets = append(f.Budgets, Budget{Namespace: "shop", Name: fmt.Sprintf("b%03d", 149-i), ExpectedPods: 1})
+		f.Budgets = append(f.Budgets, Budget{Namespace: "shop", Name: fmt.Sprintf("b%03d", 149-i), Selector: selectorOf(`{}`), ExpectedPods: 1})
 		f.WasmPlugins = append(f.WasmPlugins, Extension{Namespace: "shop", Name: fmt.Sprintf("w%03d", i)})
 	}
 	var patches []any

@@ -357,9 +357,42 @@ webhooks: [{name: linkerd-proxy-injector.linkerd.io, namespaceSelector: {matchEx
 		want: []string{"Error MW503 Deployment/shop/cart: its proxy is of 1.27.9, too old for Istio 1.29.1"},
 	},
 	{
+		reason: "proxies of another mesh are not moved",
+		change: changes(func(f *Facts) { f.Move.InPlace = true }, elsewhere("theirs")),
+	},
+	{
+		reason: "a proxy of the mesh, whatever its namespace is labelled",
+		change: changes(func(f *Facts) { f.Move.InPlace = true }, elsewhere("1-28-3")),
+		want:   []string{"Error MW503 Deployment/other/cart: its proxy is of 1.26.1, too old for Istio 1.29.1"},
+	},
+	{
+		reason: "where Meshwright keeps no mesh, all are looked at",
+		change: changes(func(f *Facts) { f.Mesh, f.Revisions = nil, nil }, elsewhere("theirs")),
+		want:   []string{"Warning MW503 Deployment/other/cart: its proxy is of 1.26.1, too old for Istio 1.29.1"},
+	},
+	{
+		reason: "in a namespace of the mesh, one of a revision that is no more",
+		change: changes(func(f *Facts) { f.Proxies, f.Pods[0].Revision = nil, "1-26-1" }, aged("1.26.1")),
+		want:   []string{"Warning MW503 Deployment/shop/cart: its proxy is of 1.26.1, too old for Istio 1.29.1"},
+	},
+	{
+		reason: "in a namespace of the mesh, one whose pods ask for another one",
+		change: changes(injecting("ours", ours128, select128), injecting("theirs", `{istio.io/rev: theirs, meshwright.io/mesh: other}`, `{matchLabels: {istio.io/rev: theirs}}`),
+			func(f *Facts) { f.Proxies, f.Pods[0].Revision = nil, "theirs" }, aged("1.26.1")),
+	},
+	{
 		reason: "proxies must not be ahead", change: changes(func(f *Facts) { f.Proxies = nil }, aged("1.31.0")),
 		want: []string{"Warning MW503 Deployment/shop/cart: its proxy is of 1.31.0, newer than Istio 1.29.1: a proxy must not be ahead of its control plane"},
 	},
+}
+
+// elsewhere is a proxy of 1.26.1 of a revision, in a namespace of no mesh.
+func elsewhere(revision string) func(*Facts) {
+	return func(f *Facts) {
+		p := cart()
+		p.Namespace, p.Proxy, p.Revision = "other", "docker.io/istio/proxyv2:1.26.1", revision
+		f.Pods = append(f.Pods, p)
+	}
 }
 
 func aged(v string) func(*Facts) {

@@ -11,10 +11,11 @@ import (
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 )
 
-// budgets judges PodDisruptionBudgets. Only the eviction API asks them; controllers that replace their pods don't.
+// budgets judges PodDisruptionBudgets of pods that the rollout moves. Only the eviction API asks them; controllers that replace their
+// pods don't.
 func budgets(f *Facts) (out []Finding) {
 	for _, b := range f.Budgets {
-		if b.DisruptionsAllowed > 0 || b.ExpectedPods <= 0 {
+		if b.DisruptionsAllowed > 0 || b.ExpectedPods <= 0 || !slices.ContainsFunc(f.Pods, func(p Pod) bool { return f.moves(p) && b.selects(p) }) {
 			continue
 		}
 		v := found(DisruptionBudget, Object{"PodDisruptionBudget", b.Namespace, b.Name}, "it allows no eviction now",
@@ -34,6 +35,16 @@ func budgets(f *Facts) (out []Finding) {
 		out = append(out, v)
 	}
 	return out
+}
+
+// selects says whether a budget is one of a pod.
+func (b Budget) selects(p Pod) bool {
+	return b.Namespace == p.Namespace && b.Selector != nil && matches(b.Selector, p.Labels)
+}
+
+// moves says whether a rollout would make a pod anew as one of the mesh. The mesh's gateways move otherwise.
+func (f *Facts) moves(p Pod) bool {
+	return f.namespace(p.Namespace).Member && !p.OptedOut && p.Labels[v1alpha1.LabelGateway] == ""
 }
 
 // unmovable are the workloads that the rollout will not be able to move.

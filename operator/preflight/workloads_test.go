@@ -21,7 +21,9 @@ func selectorOf(text string) *metav1.LabelSelector {
 	return &out
 }
 
-func tight(f *Facts) { f.Budgets = []Budget{{Namespace: "shop", Name: "cart", ExpectedPods: 3}} }
+func tight(f *Facts) {
+	f.Budgets = []Budget{{Namespace: "shop", Name: "cart", Selector: selectorOf(`{matchLabels: {app: cart}}`), ExpectedPods: 3}}
+}
 
 var workloadCases = []testCase{
 	{
@@ -39,6 +41,26 @@ var workloadCases = []testCase{
 	{
 		reason: "budgets that allow one, or are for nothing",
 		change: changes(restart(v1alpha1.RestartEvict), func(f *Facts) { f.Budgets = []Budget{{Name: "a", DisruptionsAllowed: 1, ExpectedPods: 3}, {Name: "b"}} }),
+	},
+	{
+		reason: "a budget of pods that are not in the mesh",
+		change: changes(tight, restart(v1alpha1.RestartEvict), func(f *Facts) { f.Pods[0].Proxy, f.Pods[0].Injected, f.Pods[0].OptedOut = "", false, true }),
+	},
+	{
+		reason: "a budget of other pods, or of none",
+		change: changes(tight, restart(v1alpha1.RestartEvict), func(f *Facts) {
+			f.Budgets[0].Selector = selectorOf(`{matchLabels: {app: other}}`)
+			f.Budgets = append(f.Budgets, Budget{Namespace: "shop", Name: "none", ExpectedPods: 1})
+		}),
+	},
+	{
+		reason: "a budget of one of our gateways, which are not evicted",
+		change: changes(tight, restart(v1alpha1.RestartEvict), func(f *Facts) { f.Pods[0].Labels[v1alpha1.LabelGateway] = "cart" }),
+	},
+	{
+		reason: "a budget of all pods",
+		change: changes(tight, restart(v1alpha1.RestartEvict), func(f *Facts) { f.Budgets[0].Selector = selectorOf(`{}`) }),
+		want:   []string{"Error MW601 PodDisruptionBudget/shop/cart: it allows no eviction now"},
 	},
 	{
 		reason: "what can't be moved",
