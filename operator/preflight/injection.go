@@ -242,12 +242,15 @@ func injectionLabels(f *Facts) (out []Finding) {
 		if names && (!asks || injection == enabled) {
 			both = append(both, v1alpha1.IstioRevision+"="+revision)
 		}
-		if ambient && (!asks || injection == enabled) {
+		if ambient && mode != "none" && (!asks || injection == enabled) {
 			both = append(both, "istio.io/dataplane-mode="+mode)
 		}
 		if len(both) > 1 && n.Name != f.Move.Namespace {
-			out = append(out, found(NamespaceLabels, object, "it is labelled "+strings.Join(both, " and ")+": istio-injection beats istio.io/rev, so that the "+
-				"rollout can't move it by its revision", "keep one of the labels"))
+			why := "its pods get a sidecar, and ambient leaves out those that have one"
+			if asks && names {
+				why = "istio-injection beats istio.io/rev, so that the rollout can't move it by its revision"
+			}
+			out = append(out, found(NamespaceLabels, object, "it is labelled "+strings.Join(both, " and ")+": "+why, "keep one of the labels"))
 		}
 		if names && injection == "" && len(known) > 0 && !known[revision] && !n.Ours {
 			out = append(out, found(NamespaceRevision, object, "it names revision or tag "+revision+", for which there is no injector: its new pods get no proxy",

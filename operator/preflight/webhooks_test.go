@@ -272,7 +272,29 @@ webhooks: [{name: linkerd-proxy-injector.linkerd.io, namespaceSelector: {matchEx
 		change: func(f *Facts) {
 			f.Namespaces[3].Labels = map[string]string{v1alpha1.IstioRevision: "1-28-3", "istio.io/dataplane-mode": "ambient"}
 		},
-		want: []string{"Warning MW405 Namespace/other: it is labelled istio.io/rev=1-28-3 and istio.io/dataplane-mode=ambient: ..."},
+		want: []string{"Warning MW405 Namespace/other: it is labelled istio.io/rev=1-28-3 and istio.io/dataplane-mode=ambient: its pods get a sidecar, and ambient leaves out those " +
+			"that have one"},
+	},
+	{
+		reason: "sidecars by the default revision, and ambient",
+		change: func(f *Facts) {
+			f.Namespaces[3].Labels = map[string]string{v1alpha1.IstioInjection: "enabled", "istio.io/dataplane-mode": "ambient"}
+		},
+		want: []string{"Warning MW405 Namespace/other: it is labelled istio-injection=enabled and istio.io/dataplane-mode=ambient: its pods get a sidecar, and ambient " +
+			"leaves out those that have one"},
+	},
+	{
+		reason: "sidecars, and expressly no ambient",
+		change: func(f *Facts) {
+			f.Namespaces[3].Labels = map[string]string{v1alpha1.IstioRevision: "1-28-3", "istio.io/dataplane-mode": "none"}
+		},
+	},
+	{
+		reason: "two labels for sidecars, and expressly no ambient",
+		change: func(f *Facts) {
+			f.Namespaces[3].Labels = map[string]string{v1alpha1.IstioInjection: "enabled", v1alpha1.IstioRevision: "1-28-3", "istio.io/dataplane-mode": "none"}
+		},
+		want: []string{"Warning MW405 Namespace/other: it is labelled istio-injection=enabled and istio.io/rev=1-28-3: istio-injection beats istio.io/rev..."},
 	},
 	{
 		reason: "who wants no injection contradicts nothing",
