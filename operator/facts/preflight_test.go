@@ -501,7 +501,8 @@ func TestWhoRedirects(t *testing.T) {
 		want   bool
 	}{
 		{reason: "the agent of today is not that of the target"},
-		{reason: "the target's values turn it on", values: `{"pilot": {"cni": {"enabled": true}}}`, want: true},
+		{reason: "the target's values turn it on", values: `{"cni": {"enabled": true}}`, want: true},
+		{reason: "the chart lays what is below pilot over its values", values: `{"pilot": {"cni": {"enabled": true}}}`, want: true},
 		{reason: "what is there", none: true, want: true},
 	} {
 		t.Run(tc.reason, func(t *testing.T) {
@@ -518,6 +519,9 @@ func TestWhoRedirects(t *testing.T) {
 			}
 			if got.CNI != tc.want {
 				t.Errorf("an agent redirects: %v, want %v", got.CNI, tc.want)
+			}
+			if len(got.Charts.Unknown) > 0 {
+				t.Errorf("the chart knows each of these values: %v", got.Charts.Unknown)
 			}
 		})
 	}

@@ -82,7 +82,7 @@ func podSecurity(f *Facts) (out []Finding) {
 		}
 		out = append(out, found(PodSecurity, Object{Kind: "Namespace", Name: n.Name},
 			fmt.Sprintf("it enforces Pod Security %s, which refuses the container istio-init: pods with a sidecar can't be made anew here", level),
-			"install Istio's CNI agent (value pilot.cni.enabled), or let the namespace enforce privileged"))
+			"install Istio's CNI agent (value cni.enabled), or let the namespace enforce privileged"))
 	}
 	return out
 }

@@ -210,6 +210,24 @@ func TestMistakesAreNamed(t *testing.T) {
 			}, nil, []string{"spec.controlPlane.values.global.istioNamespace", "spec.namespace"},
 		},
 		{
+			"the revision below pilot, which the chart lays over the others", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.Values = raw(`{"pilot":{"revision":"mine"}}`)
+			}, nil, []string{"spec.controlPlane.values.pilot.revision", "spec.version"},
+		},
+		{
+			"the registry below pilot", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`{"pilot":{"hub":"mine"}}`) }, nil,
+			[]string{"spec.controlPlane.values.pilot.hub", "spec.images.hub"},
+		},
+		{
+			"the image below pilot", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`{"pilot":{"image":"mine"}}`) }, nil,
+			[]string{"spec.controlPlane.values.pilot.image", "spec.images"},
+		},
+		{
+			"a namespace further down below pilot", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.Values = raw(`{"pilot":{"global":{"istioNamespace":"mine"}}}`)
+			}, nil, []string{"spec.controlPlane.values.pilot.global.istioNamespace", "spec.namespace"},
+		},
+		{
 			"the charts' own defaults as a way around", func(m *v1alpha1.MeshInstallation) {
 				m.Spec.ControlPlane.Values = raw(`{"_internal_defaults_do_not_set":{"revision":"mine"}}`)
 			}, nil, []string{"_internal_defaults_do_not_set"},
@@ -292,6 +310,18 @@ func TestWhatIsAccepted(t *testing.T) {
 			"a slip further down", func(m *v1alpha1.MeshInstallation) {
 				m.Spec.ControlPlane.Values = raw(`{"global":{"proxy":{"loglevel":"debug"}}}`)
 			}, nil, `did you mean "logLevel"?`,
+		},
+		{
+			"values below pilot", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`{"pilot":{"autoscaleMin":2}}`) }, nil, "",
+		},
+		{
+			"a slip below pilot", func(m *v1alpha1.MeshInstallation) { m.Spec.ControlPlane.Values = raw(`{"pilot":{"autoscaleMni":2}}`) }, nil,
+			`spec.controlPlane.values.pilot.autoscaleMni: the chart does not know this value; did you mean "autoscaleMin"?`,
+		},
+		{
+			"pilot below pilot, which nobody reads", func(m *v1alpha1.MeshInstallation) {
+				m.Spec.ControlPlane.Values = raw(`{"pilot":{"pilot":{"autoscaleMin":2}}}`)
+			}, nil, `spec.controlPlane.values.pilot.pilot: the chart does not know this value`,
 		},
 		{
 			"annotations are free", func(m *v1alpha1.MeshInstallation) {

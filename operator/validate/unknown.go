@@ -15,7 +15,9 @@ import (
 func UnknownValues(m *v1alpha1.MeshInstallation, v *semver.Version, known func(v *semver.Version, chart string) map[string]any) (out []string) {
 	if tree := known(v, istiodChart); tree != nil {
 		if decoded, err := v1alpha1.DecodeMap(m.Spec.ControlPlane.Values); err == nil {
-			out = append(out, unknown(field.NewPath("spec", "controlPlane", "values"), decoded, tree)...)
+			for _, s := range scopesOf(istiodChart, field.NewPath("spec", "controlPlane", "values"), decoded) {
+				out = append(out, unknown(s.path, s.values, tree)...)
+			}
 		}
 	}
 	tree := known(v, gatewayChart)

@@ -71,9 +71,12 @@ func values(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs
 			errs = append(errs, field.Invalid(path, string(raw.Raw), "has to be a map of Helm values"))
 			return
 		}
-		errs = append(errs, forbidden(path, decoded, ours)...)
-		if tree := known(chart); tree != nil {
-			warnings = append(warnings, unknown(path, decoded, tree)...)
+		tree := known(chart)
+		for _, s := range scopesOf(chart, path, decoded) {
+			errs = append(errs, forbidden(s.path, s.values, ours)...)
+			if tree != nil {
+				warnings = append(warnings, unknown(s.path, s.values, tree)...)
+			}
 		}
 	}
 	controlPlane := field.NewPath("spec", "controlPlane")
@@ -84,6 +87,28 @@ func values(m *v1alpha1.MeshInstallation, target *semver.Version, f Facts) (errs
 		errs = append(errs, gatewayService(path, g.Values)...)
 	}
 	return append(errs, meshConfig(controlPlane.Child("meshConfig"), m.Spec.ControlPlane.MeshConfig)...), warnings
+}
+
+// scope is a map of values that a chart reads as its own.
+type scope struct {
+	path   *field.Path
+	values map[string]any
+}
+
+// pilot is the key of which the istiod chart lays what is below it over all its values.
+//
+// Source: Istio, manifests/charts/istio-control/istio-discovery/templates/zzy_descope_legacy.yaml, the same in 1.26 to 1.31.
+const pilot = "pilot"
+
+// scopesOf are the values themselves and, of the istiod chart, those below pilot, which are the same once more.
+func scopesOf(chart string, path *field.Path, values map[string]any) []scope {
+	below, isMap := values[pilot].(map[string]any)
+	if chart != istiodChart || !isMap {
+		return []scope{{path, values}}
+	}
+	rest := maps.Clone(values)
+	delete(rest, pilot)
+	return []scope{{path, rest}, {path.Child(pilot), below}}
 }
 
 // gatewayService refuses a gateway without a Service: it could not be reached.
