@@ -67,8 +67,7 @@ func (r *reading) gateways(ctx context.Context) error {
 func (r *reading) moving(ctx context.Context) (out []v1alpha1.MeshGateway, err error) {
 	m := r.inquiry.Mesh
 	add := func(namespace, name string, spec v1alpha1.MeshGatewaySpec) {
-		same := func(g v1alpha1.MeshGateway) bool { return g.Namespace == namespace && g.Name == name }
-		if spec.VersionPolicy == v1alpha1.VersionHold || slices.ContainsFunc(out, same) {
+		if spec.VersionPolicy == v1alpha1.VersionHold {
 			return
 		}
 		g := v1alpha1.MeshGateway{Spec: spec}
