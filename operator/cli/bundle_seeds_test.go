@@ -73,6 +73,14 @@ var secretForms = []string{
 	`-----BEGIN RSA PRIVATE KEY-----\n«MIGHseed48»\n-----END RSA PRIVATE KEY-----\n`,
 	"2026-11-26T10:00:00Z «MIGHseed50»\n2026-11-26T10:00:00Z -----END EC PRIVATE KEY-----",
 	"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n«lQVYseed51»\n-----END PGP PRIVATE KEY BLOCK-----",
+	"proxyMetadata: {LICENSE_BLOB: «seed52blob»}",
+	"defaultConfig:\n  proxyMetadata:\n    LICENSE_BLOB: «seed53blob»\n  concurrency: 2",
+	`{"defaultConfig":{"proxyMetadata":{"LICENSE_BLOB":"«seed54blob»"}}}`,
+	`{\"proxyMetadata\":{\"LICENSE_BLOB\":\"«seed55blob»\"}}`,
+	`proxy_metadata:{key:"LICENSE_BLOB" value:"«seed56blob»"}`,
+	"ProxyMetadata:map[LICENSE_BLOB:«seed57blob»]",
+	"--set meshConfig.defaultConfig.proxyMetadata.LICENSE_BLOB=«seed58blob»",
+	`{"proxyMetadata":{"A":"«seed59blob»"},"proxyMetadata":{}}`,
 	"2026-11-26T10:00:00Z -----BEGIN EC PRIVATE KEY-----\n2026-11-26T10:00:00Z «MIGHseed49»\n2026-11-26T10:00:00Z «c2VlZDQ5==»",
 }
 

@@ -73,6 +73,12 @@ var seeds = map[string]string{
 	"flag in a log":                       "seed-logged-flag",
 	"hook in a log":                       "seed-logged-hook",
 	"label of a namespace":                "seed-of-a-label",
+	"variable of proxies":                 "abc123-seed",
+	"variable of proxies in YAML":         "abc124-seed",
+	"variable of a proxy's configuration": "abc125-seed",
+	"variable of a proxy's annotation":    "abc126-seed",
+	"annotation in a variable":            "abc127-seed",
+	"variable of proxies in a log":        "abc128-seed",
 	"another's pod beside the operator":   "seed-of-another-operator",
 }
 
@@ -90,6 +96,7 @@ func seededLog() string {
 		"jwt " + seeds["variable with a token"], "git " + seeds["token of a forge"] + " aws " + seeds["key of a cloud"],
 		"running mysql --password " + seeds["flag in a log"] + " shop", "POST https://discord.com/api/webhooks/1/" + seeds["hook in a log"] + ": 500",
 		"GET https://" + seeds["variable with an address"] + "@example.com/a?sig=" + seeds["query of a hook"],
+		"mesh configuration: {\n    \"defaultConfig\": {\n        \"proxyMetadata\": {\n            \"LICENSE_BLOB\": \"" + seeds["variable of proxies in a log"] + "\"\n        },\n        \"concurrency\": 5",
 		seededLines(),
 	}, "\n")
 }
@@ -104,6 +111,7 @@ func seededPod(namespace, name string, labels map[string]string) *corev1.Pod {
 				"kubectl.kubernetes.io/last-applied-configuration": `{"a":"` + seeds["last applied manifest"] + `"}`,
 				"vault.example.com/role":                           seeds["annotation of somebody"],
 				"example.kubernetes.io/api-token":                  seeds["annotation of Kubernetes"],
+				"proxy.istio.io/config":                            "concurrency: 3\nproxyMetadata:\n  LICENSE_BLOB: " + seeds["variable of a proxy's annotation"] + "\n",
 			},
 		},
 		Spec: corev1.PodSpec{
@@ -121,6 +129,9 @@ func seededPod(namespace, name string, labels map[string]string) *corev1.Pod {
 					{Name: "REDIS_AUTH", Value: seeds["variable with a short name"]},
 					{Name: "FLAVOUR", Value: seeds["variable that nobody knows"]},
 					{Name: "PILOT_NOTIFY", Value: "https://discord.com/api/webhooks/1/" + seeds["address of a hook in a variable"]},
+					{Name: "PROXY_CONFIG", Value: `{"concurrency":2,"proxyMetadata":{"LICENSE_BLOB":"` + seeds["variable of a proxy's configuration"] + `","ISTIO_META_DNS_CAPTURE":"true"}}`},
+					{Name: "ISTIO_METAJSON_ANNOTATIONS", Value: `{"vault.example.com/role":"` + seeds["annotation in a variable"] + `",
+						"proxy.istio.io/config":"proxyMetadata:\n  LICENSE_BLOB: ` + seeds["annotation in a variable"] + `"}`},
 					{Name: "PILOT_TRACE_SAMPLING", Value: "1.0"},
 					{Name: "SECRET_TTL", Value: "24h0m0s"},
 				},
@@ -149,6 +160,8 @@ func seededObjects(t *testing.T) []client.Object {
 		"tls":{"privateKey":"` + seeds["certificate's key below a name"] + `","key":"` + seeds["key of credentials"] + `"},
 		"credentials":{"key":"` + seeds["key of credentials"] + `"},"tolerations":[{"key":"dedicated","operator":"Exists"}]}`)}
 	mesh.Spec.ControlPlane.MeshConfig = &apiextensionsv1.JSON{Raw: []byte(`{"raw":"a: 1\npassword: ` + seeds["mesh configuration in a text"] + `\n",
+		"defaultConfig":{"proxyMetadata":{"LICENSE_BLOB":"` + seeds["variable of proxies"] + `","license":"` + seeds["variable of proxies"] + `","ISTIO_META_DNS_CAPTURE":"true"}},
+		"mesh":"defaultConfig:\n  concurrency: 4\n  proxyMetadata:\n    LICENSE_BLOB: ` + seeds["variable of proxies in YAML"] + `\n    ISTIO_META_HTTP10: \"1\"\n",
 		"extensionProviders":[{"headers":{"X-Team":"` + seeds["header"] + `"}},{"headers":[{"name":"X-Team","value":"` + seeds["header"] + `"}]}]}`)}
 	mesh.Spec.Upgrade.Notifications = []v1alpha1.Notification{
 		{Name: "chat", Endpoint: v1alpha1.Endpoint{URL: "https://hooks.example.com/services/" + seeds["path of a chat hook"], SecretName: "chat-hmac"}},
@@ -263,15 +276,15 @@ func TestBundleHoldsNoSecret(t *testing.T) {
 		}
 	}
 	for name, wants := range map[string][]string{
-		"meshwright/meshinstallations/default.yaml":                   {"autoscaleMin: 2", "form0:", "line 0 ", "key: dedicated", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.28.2"},
+		"meshwright/meshinstallations/default.yaml":                   {"autoscaleMin: 2", "form0:", "line 0 ", "key: dedicated", "https://hooks.example.com/", "secretName: chat-hmac", "resolvedVersion: 1.28.2", "LICENSE_BLOB: '[redacted]'", "ISTIO_META_DNS_CAPTURE: \"true\"", "concurrency: 4", "ISTIO_META_HTTP10: \"1\""},
 		"meshwright/meshrevisions/1-29-1.yaml":                        {"version: 1.29.1"},
 		"meshwright/meshrollouts/default-8.yaml":                      {"name: go", "AwaitingApproval"},
-		"istio/pods/istio-system_istiod-1.yaml":                       {"PILOT_TRACE_SAMPLING", `value: "1.0"`, "value: 24h0m0s", "secretName: cacerts", "--log-level=info", "serve", "name: PILOT_FORM_0", "form-0.istio.io/note", "name: PILOT_0_DB_PASS"},
+		"istio/pods/istio-system_istiod-1.yaml":                       {"PILOT_TRACE_SAMPLING", `value: "1.0"`, "value: 24h0m0s", "secretName: cacerts", "--log-level=info", "serve", "name: PILOT_FORM_0", "form-0.istio.io/note", "name: PILOT_0_DB_PASS", "concurrency: 3", `{"concurrency":2,"proxyMetadata":{"ISTIO_META_DNS_CAPTURE":"true","LICENSE_BLOB":"[redacted]"}}`},
 		"istio/deployments/istio-system_istiod.yaml":                  {"istio/pilot:1.29.1"},
 		"operator/pods/meshwright-system_meshwright-1.yaml":           {"discovery"},
 		"operator/services/meshwright-system_meshwright-webhook.yaml": {"app.kubernetes.io/name: meshwright"},
 		"events/meshwright-system.yaml":                               {"Pulled", "line 0 "},
-		"logs/istio-system/istiod-1/discovery.log":                    {"line 0 ", "starting revision 1-29-1, digest sha256:3145dbd2", "user=me", `"ok":true`, "https://[redacted]@example.com/a?[redacted]"},
+		"logs/istio-system/istiod-1/discovery.log":                    {"line 0 ", "starting revision 1-29-1, digest sha256:3145dbd2", "user=me", `"ok":true`, `"concurrency": 5`, "https://[redacted]@example.com/a?[redacted]"},
 		"logs/istio-system/istiod-1/discovery.previous.log":           {"starting revision"},
 		"events/default.yaml":                                         {"Shifting"},
 		"namespaces.json":                                             {`"istio.io/rev": "1-28-2"`, `"example.com/DB_PASS": "[redacted]"`},

@@ -33,6 +33,8 @@ var (
 	// openVariable is the name of an environment variable of Istio, Kubernetes, Go or ours, whose value is configuration. All others are taken out.
 	openVariable = regexp.MustCompile(`^(PILOT|ISTIO|ISTIOD|ISTIO_META|ENABLE|DISABLE|PROXY|ENVOY|XDS|CA|CITADEL|INJECTION|VALIDATION|EXTERNAL|TRUST|CLUSTER|POD|SERVICE|INSTANCE|NODE|` +
 		`KUBERNETES|GO|HOST|JWT_POLICY|REVISION|ROOT|LOCAL|UNSAFE|PLATFORM|SHARED|TERMINATION|SECRET_TTL|SECRET_GRACE|WORKLOAD|OUTPUT|MESHWRIGHT)(_[A-Z0-9_]+)?$|^GO[A-Z]+$`)
+	// proxyVariables is a name below which are environment variables of proxies, as MeshConfig and ProxyConfig have it, in JSON and in protobuf's text.
+	proxyVariables = regexp.MustCompile(`(?i)^proxy_?metadata$`)
 	// naming are the fields below a secret's name that only say which one is meant.
 	naming = []string{"name", "namespace", "kind", "group", "path", "type", "optional", "mode", "audience"}
 	// reference is a field in which a key is the name of something.
@@ -115,7 +117,7 @@ func (r *redactor) value(key string, v any) any {
 
 func (r *redactor) word(key, v string) string {
 	switch {
-	case hides(key):
+	case hides(key), proxyVariables.MatchString(key):
 		return r.hide(v)
 	case key == "caBundle":
 		return r.public(v)
@@ -128,6 +130,9 @@ func (r *redactor) word(key, v string) string {
 		if out := r.whole(parts[2]); out != parts[2] {
 			return parts[1] + out
 		}
+	}
+	if out, is := r.document(key, v); is {
+		return out
 	}
 	return r.text(v)
 }
@@ -154,8 +159,10 @@ func (r *redactor) member(key, k string, member any, all map[string]any) any {
 		return nil
 	case k == "key" && !hides(key) && (reference.MatchString(key) || key == "items" && mounted):
 		return r.value("", member)
-	case strings.EqualFold(key, "env") && (k == "value" && !openVariable.MatchString(name) || k == strings.ToUpper(k) && !openVariable.MatchString(k)):
+	case hiddenVariable(key, k, name):
 		return r.everything(member)
+	case k == "value" && name == "ISTIO_METAJSON_ANNOTATIONS":
+		return r.value("annotations", member) // those of the pod, as JSON
 	case k == "value" && (hides(name) || hides(told)), strings.HasSuffix(strings.ToLower(key), "headers") && k != "name":
 		return r.everything(member)
 	case k == "objects" && packed(member):
@@ -165,6 +172,18 @@ func (r *redactor) member(key, k string, member any, all map[string]any) any {
 		return r.everything(member)
 	}
 	return r.value(k, member)
+}
+
+// hiddenVariable says whether a field k of what is called key is the value of an environment variable that nobody knows. Key names a map of variables by their
+// names, or a list of variables, of which the one with this field has a name.
+func hiddenVariable(key, k, name string) bool {
+	switch {
+	case proxyVariables.MatchString(key):
+		return !openVariable.MatchString(k)
+	case !strings.EqualFold(key, "env"):
+		return false
+	}
+	return k == "value" && !openVariable.MatchString(name) || k == strings.ToUpper(k) && !openVariable.MatchString(k)
 }
 
 // holds says whether a value has others in it.

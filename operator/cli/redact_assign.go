@@ -21,7 +21,7 @@ var (
 )
 
 // assignments takes out the values of names that are those of secrets.
-func (r *redactor) assignments(in string) string {
+func (r *redactor) assignments(in string, isSecret func(name string) bool) string {
 	var out strings.Builder
 	done, told := 0, false
 	for _, m := range assigned.FindAllStringSubmatchIndex(in, -1) {
@@ -40,7 +40,7 @@ func (r *redactor) assignments(in string) string {
 		if strings.EqualFold(name, "name") {
 			told = hides(unquoted(in[at : at+word(in[at:])]))
 		}
-		secret := hides(name) || told && strings.EqualFold(name, "value")
+		secret := isSecret(name) || told && strings.EqualFold(name, "value")
 		if !secret && !hook.MatchString(name) {
 			continue
 		}

@@ -33,13 +33,21 @@ var (
 	said = regexp.MustCompile(`(?i)\b((?:passw(?:or)?d|passphrase)\s+(?:is\s+)?["']?)([^\s"',;]{4,})`)
 )
 
-// text takes secrets out of a text: a log, or the value of a field.
+// text takes secrets out of a text: a log, or the value of a field. Of the variables of proxies in it, none is left.
 func (r *redactor) text(in string) string {
+	return r.prose(in, func(name string) bool { return hides(name) || textVariables.MatchString(name) })
+}
+
+// textVariables is the name of variables of proxies in a text, also with what it is in and the one that is meant: meshConfig.defaultConfig.proxyMetadata.A.
+var textVariables = regexp.MustCompile(`(?i)(^|\.)proxy_?metadata(\.|$)`)
+
+// prose is text with the names whose values are secrets.
+func (r *redactor) prose(in string, secret func(name string) bool) string {
 	out := r.addresses(r.forms(in))
 	out = r.replace(scheme, out, func(found string) string {
 		return found[:strings.IndexAny(found, " \t\n")] + " " + redacted
 	})
-	out = r.assignments(out)
+	out = r.assignments(out, secret)
 	out = r.replace(userFlag, out, func(found string) string { return userFlag.FindStringSubmatch(found)[1] + redacted })
 	out = r.replace(programs, out, func(found string) string { return shortFlags.ReplaceAllString(found, "${1}"+redacted) })
 	out = r.replace(said, out, func(found string) string {
