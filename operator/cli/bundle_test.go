@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -329,6 +330,99 @@ func TestBundleGoesOnWithoutRights(t *testing.T) {
 	}
 	if files["meshwright/meshinstallations/default.yaml"] == "" {
 		t.Error("the mesh is missing")
+	}
+}
+
+// The operator is where it runs, which need not be where its flag looks by default; where none is found, that is told.
+func TestBundleFindsTheOperator(t *testing.T) {
+	const elsewhere = "operators"
+	labels := map[string]string{nameLabel: operatorName}
+	installed := func() []client.Object {
+		return []client.Object{
+			&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: elsewhere, Name: operatorName, Labels: labels}},
+			&corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: elsewhere, Name: "meshwright-1", Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "manager"}}},
+			},
+		}
+	}
+	for _, tc := range []struct {
+		reason  string
+		objects []client.Object
+		flag    string
+		files   []string
+		omitted []string
+	}{
+		{
+			reason: "it is found by its label", objects: installed(),
+			files:   []string{"operator/deployments/operators_meshwright.yaml", "operator/pods/operators_meshwright-1.yaml", "logs/operators/meshwright-1/manager.log"},
+			omitted: []string{"Secrets"},
+		},
+		{reason: "it is nowhere", omitted: []string{"Secrets", "operator"}},
+		{reason: "it is not where the flag says", objects: installed(), flag: "nowhere", omitted: []string{"Secrets", "operator"}},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			o, _ := newBundleOptions()
+			if tc.flag != "" {
+				o.OperatorNamespace, o.operatorGiven = &tc.flag, func() bool { return true }
+			}
+			files, err := pack(t, o, fakeClient(t, tc.objects...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range tc.files {
+				if files[file] == "" {
+					t.Errorf("%s is missing", file)
+				}
+			}
+			var manifest BundleManifest
+			if err := json.Unmarshal([]byte(files["manifest.json"]), &manifest); err != nil {
+				t.Fatal(err)
+			}
+			var what []string
+			for _, o := range manifest.Omitted {
+				what = append(what, o.What)
+			}
+			if diff := cmp.Diff(tc.omitted, what); diff != "" {
+				t.Errorf("left out (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Who can read nothing is told so, and gets no archive.
+func TestBundleOfNothing(t *testing.T) {
+	for _, tc := range []struct {
+		reason string
+		err    error
+		tries  int
+		says   string
+	}{
+		{"the server is out of reach: the first failure is the last", &url.Error{Op: "Get", URL: "https://localhost:1", Err: errors.New("connection refused")}, 1, "unable to connect to the server: connection refused"},
+		{"nothing may be read", apierrors.NewForbidden(schema.GroupResource{Resource: "all"}, "", errors.New("you may not")), 20, "nothing could be read: "},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			tries := 0
+			c := interceptor.NewClient(fakeClient(t), interceptor.Funcs{List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
+				tries++
+				return tc.err
+			}})
+			o, _ := newBundleOptions()
+			o.file = filepath.Join(t.TempDir(), "mesh.tgz")
+			err := o.run(t.Context(), c)
+			if ExitCodeOf(err) != ExitError || !strings.Contains(err.Error(), tc.says) || tc.tries == 1 && tries > 1 || tries < tc.tries {
+				t.Errorf("%v after %d requests", err, tries)
+			}
+			left, err := os.ReadDir(filepath.Dir(o.file))
+			if err != nil || len(left) != 0 {
+				t.Errorf("%v is left, %v", left, err)
+			}
+		})
+	}
+	file := filepath.Join(t.TempDir(), "mesh.tgz")
+	_, errs, code := run(t, "", "bundle", "--server", "https://127.0.0.1:1", "--out", file)
+	if code != ExitError || !strings.Contains(errs, "unable to connect to the server") || exists(file) {
+		t.Errorf("a server that is not there: exit code %d: %s", code, errs)
 	}
 }
 

@@ -5,8 +5,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -38,7 +40,7 @@ func (b *bundle) kinds() []collected {
 		out = append(out, collected{v1alpha1.GroupVersion.WithKind(kind), nil, "meshwright", nil})
 	}
 	ofMesh := []client.ListOption{client.HasLabels{v1alpha1.LabelMesh}}
-	ofOperator := []client.ListOption{client.InNamespace(*b.OperatorNamespace)}
+	ofOperator := []client.ListOption{client.InNamespace(b.operator)}
 	for _, kind := range []schema.GroupVersionKind{
 		{Group: "apps", Version: "v1", Kind: "Deployment"},
 		{Version: "v1", Kind: "Service"},
@@ -77,15 +79,23 @@ func about(event *unstructured.Unstructured, names []string) bool {
 
 // collect reads and writes everything. What can't be read is noted; the error is that of an archive that can't be written, or of an interruption.
 func (b *bundle) collect(ctx context.Context) error {
-	namespaces := map[string][]string{metav1.NamespaceDefault: nil, *b.OperatorNamespace: nil} // events of what has no namespace are in default
+	if err := b.find(ctx); err != nil {
+		return err
+	}
+	namespaces := map[string][]string{metav1.NamespaceDefault: nil, b.operator: nil} // events of what has no namespace are in default
 	var pods []unstructured.Unstructured
+	found := false
 	for _, kind := range b.kinds() {
 		if kind.folder != "operator" {
 			b.progress(kind.Kind + "s")
 		}
+		read := b.read
 		items, err := b.list(ctx, kind)
 		if err != nil {
 			return err
+		}
+		if kind.folder == "operator" && (kind.Kind == "Deployment" || kind.Kind == "Pod") {
+			found = found || len(items) > 0 || b.read == read // what could not be read is noted already
 		}
 		for i := range items {
 			o := &items[i]
@@ -101,6 +111,9 @@ func (b *bundle) collect(ctx context.Context) error {
 			}
 		}
 	}
+	if !found {
+		b.omit("operator", fmt.Errorf("none was found, neither by its label nor in namespace %s: --%s says where it runs", b.operator, operatorNamespaceFlag))
+	}
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -115,7 +128,36 @@ func (b *bundle) collect(ctx context.Context) error {
 			return err
 		}
 	}
+	if b.read == 0 {
+		return fmt.Errorf("nothing could be read: %w", b.unread)
+	}
 	return b.finish()
+}
+
+// find looks for the operator.
+func (b *bundle) find(ctx context.Context) (err error) {
+	b.operator, err = b.whereOperator(ctx, b.client)
+	if err != nil {
+		return b.missed(ctx, "operator: its namespace", err)
+	}
+	return nil
+}
+
+// missed notes that something could not be read. It is an error where the collection was interrupted, or can't begin as the server is out of reach.
+func (b *bundle) missed(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	explained := explain(err)
+	var unreachable *url.Error
+	if b.read == 0 && errors.As(err, &unreachable) {
+		return explained
+	}
+	if b.unread == nil {
+		b.unread = explained
+	}
+	b.omit(what, explained)
+	return nil
 }
 
 // namespaceOf is where an object is, or what it makes is.
@@ -137,14 +179,10 @@ func (b *bundle) list(ctx context.Context, kind collected) ([]unstructured.Unstr
 	page.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
 	for {
 		options := append([]client.ListOption{client.Limit(pageOf), client.Continue(page.GetContinue())}, kind.options...)
-		err := b.client.List(ctx, page, options...)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if err := b.client.List(ctx, page, options...); err != nil {
+			return out, b.missed(ctx, kind.folder+": "+kind.Kind+"s", err)
 		}
-		if err != nil {
-			b.omit(kind.folder+": "+kind.Kind+"s", explain(err))
-			return out, nil
-		}
+		b.read++
 		for i := range page.Items {
 			if kind.keep == nil || kind.keep(&page.Items[i]) {
 				out = append(out, page.Items[i])
@@ -190,14 +228,13 @@ func (b *bundle) counts(ctx context.Context) error {
 		list := &metav1.PartialObjectMetadataList{}
 		list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(kind))
 		for {
-			err := b.client.List(ctx, list, client.Limit(pageOf), client.Continue(list.Continue))
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				b.omit("count of "+kind+"s", explain(err))
+			if err := b.client.List(ctx, list, client.Limit(pageOf), client.Continue(list.Continue)); err != nil {
+				if err := b.missed(ctx, "count of "+kind+"s", err); err != nil {
+					return err
+				}
 				break
 			}
+			b.read++
 			counts[strings.ToLower(kind)+"s"] += len(list.Items)
 			for i := range list.Items {
 				if kind == "Namespace" {
@@ -225,7 +262,11 @@ func (b *bundle) versions(ctx context.Context) error {
 	crds.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinitionList"})
 	names := map[string]string{}
 	if err := b.client.List(ctx, &crds); err != nil {
-		b.omit("names of CRDs", explain(err))
+		if err := b.missed(ctx, "names of CRDs", err); err != nil {
+			return err
+		}
+	} else {
+		b.read++
 	}
 	for i := range crds.Items {
 		if name := crds.Items[i].Name; strings.HasSuffix(name, ".istio.io") || strings.HasSuffix(name, "meshwright.io") {

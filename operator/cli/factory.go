@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,9 @@ type factory struct {
 	Flags *genericclioptions.ConfigFlags
 	genericiooptions.IOStreams
 
-	// OperatorNamespace is where the operator runs.
+	// OperatorNamespace is where the operator runs, as its flag says; operatorGiven says that the flag was given, and is nil where there is none.
 	OperatorNamespace *string
+	operatorGiven     func() bool
 	// Clock tells ages, deadlines and expiries.
 	Clock clock.Clock
 }
@@ -62,6 +64,12 @@ func (f *factory) Client() (client.WithWatch, error) {
 		}
 	}
 	return client.NewWithWatch(config, client.Options{Scheme: scheme})
+}
+
+// whereOperator is where the operator runs, as its flag says or as it is found; where it is not to be found, the namespace that the flag has by default.
+func (f *factory) whereOperator(ctx context.Context, c client.Reader) (string, error) {
+	namespace, err := f.operatorNamespace(ctx, c, f.operatorGiven != nil && f.operatorGiven())
+	return cmp.Or(namespace, *f.OperatorNamespace), err
 }
 
 // Mesh reads the mesh of a name; an empty name stands for the only one of the cluster.

@@ -190,7 +190,7 @@ func (o *preflightOptions) inquiry(ctx context.Context, c client.Client, g *fact
 }
 
 // operatorNamespace is where the operator runs, as the flag says or as it is found; empty where it is not. The default of the flag is no proof.
-func (f *factory) operatorNamespace(ctx context.Context, c client.Client, given bool) (string, error) {
+func (f *factory) operatorNamespace(ctx context.Context, c client.Reader, given bool) (string, error) {
 	if given {
 		return *f.OperatorNamespace, nil
 	}

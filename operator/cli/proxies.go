@@ -98,7 +98,7 @@ func (o *proxiesOptions) wanted(p ProxyView) bool {
 
 // proxies judges every pod of the mesh as the operator does.
 func (o *proxiesOptions) proxies(ctx context.Context, c client.Client, s *snapshot) (*MeshProxies, error) {
-	meshes, err := dataplane.Gather(ctx, c, *o.OperatorNamespace)
+	meshes, err := dataplane.Gather(ctx, c, "") // where the operator runs decides what is enrolled, and not what is a member
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,8 @@ func newRoot(streams genericiooptions.IOStreams, now clock.Clock) (root *cobra.C
 	root.SetErr(streams.ErrOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%s", err) })
 	f.Flags.AddFlags(root.PersistentFlags())
-	f.OperatorNamespace = root.PersistentFlags().String(operatorNamespaceFlag, "meshwright-system", "The namespace that the operator runs in")
+	f.OperatorNamespace = root.PersistentFlags().String(operatorNamespaceFlag, "meshwright-system", "The namespace that the operator runs in. Where it is not given, the operator is looked for")
+	f.operatorGiven = func() bool { return root.PersistentFlags().Changed(operatorNamespaceFlag) }
 	for _, group := range groups {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, command := range group.commands {

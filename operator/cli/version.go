@@ -79,8 +79,12 @@ func (f *factory) ask(ctx context.Context, view *MeshVersion) error {
 
 // installed says what of Meshwright and Istio is in the cluster.
 func (f *factory) installed(ctx context.Context, c client.Reader, view *MeshVersion) error {
+	namespace, err := f.whereOperator(ctx, c)
+	if err != nil {
+		return explain(err)
+	}
 	deployment := &appsv1.Deployment{}
-	err := c.Get(ctx, client.ObjectKey{Namespace: *f.OperatorNamespace, Name: operatorName}, deployment)
+	err = c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: operatorName}, deployment)
 	switch {
 	case err == nil:
 		view.Operator = operatorView(deployment)

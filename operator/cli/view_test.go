@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -56,6 +57,19 @@ func TestViews(t *testing.T) {
 			}
 			golden(t, tc.golden, s.out.String())
 		})
+	}
+}
+
+// What is installed is said of the operator where it runs, also where that is not the default of the flag.
+func TestVersionFindsTheOperator(t *testing.T) {
+	f, _ := newFactory()
+	view := &MeshVersion{}
+	c := fakeClient(t, &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "operators", Name: operatorName, Labels: map[string]string{nameLabel: operatorName}}})
+	if err := f.installed(t.Context(), c, view); err != nil {
+		t.Fatal(err)
+	}
+	if view.Operator == nil || view.Operator.Namespace != "operators" {
+		t.Errorf("the operator is %+v", view.Operator)
 	}
 }
 
