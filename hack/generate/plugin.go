@@ -53,7 +53,7 @@ of live names, put what ` + "`kubectl mesh completion kubectl`" + ` prints besid
 | 3 | what is wanted is held back: by findings, by a version that can't be moved to, because nothing is there to be steered, or (with ` + "`--wait`" + `) because it failed |
 | 4 | ` + "`--timeout`" + ` has passed; the cluster goes on as it was told |
 | 64 | the command was not understood, and did nothing |
-| 130 | Ctrl-C; the cluster goes on as it was told |
+| 130 | Ctrl-C; the cluster goes on as it was told. Ending ` + "`status --watch`" + ` is no failure: that is 0 |
 
 ## Waiting
 

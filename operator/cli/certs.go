@@ -148,9 +148,14 @@ func (v *verb) rotate(ctx context.Context, c client.WithWatch, change v1alpha1.R
 	}
 	o := operation{}
 	for i := range s.rotations {
-		if r := &s.rotations[i]; r.Spec.Change == change && r.Status.Progress.Outcome == "" {
+		r := &s.rotations[i]
+		if r.Spec.Change == change && r.Status.Progress.Outcome == "" && (o.rotation == nil || o.rotation.Name != name) {
 			o.rotation = r
 		}
+	}
+	if o.rotation != nil && name != "" && o.rotation.Name != name {
+		return usagef("--name %s: %s (%s) is under way already, and another one would change nothing more: leave out --name to mean that one, or wait until it has ended",
+			name, o, change)
 	}
 	said := v.said(v.output)
 	if o.rotation != nil {

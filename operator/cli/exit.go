@@ -26,7 +26,7 @@ const (
 	ExitTimeout ExitCode = 4
 	// ExitUsage: the command was not understood, and did nothing.
 	ExitUsage ExitCode = 64
-	// ExitInterrupted: Ctrl-C; the cluster goes on as it was told.
+	// ExitInterrupted: Ctrl-C; the cluster goes on as it was told. To end status --watch is no failure: that is ExitOK.
 	ExitInterrupted ExitCode = 130
 )
 

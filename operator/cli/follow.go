@@ -32,6 +32,17 @@ func addPatience(cmd *cobra.Command, what string) *patience {
 	return p
 }
 
+// check refuses a timeout that bounds nothing: who gives one believes that the command waits.
+func (p *patience) check() error {
+	switch {
+	case p.timeout < 0:
+		return usagef("--timeout %s: it is more than 0; leave it out to wait as long as it takes", p.timeout)
+	case p.timeout > 0 && !p.wait:
+		return usagef("--timeout %s bounds a wait, and there is none: give --wait with it, or leave it out", p.timeout)
+	}
+	return nil
+}
+
 // waiting runs a wait within the timeout. However it ends, the cluster goes on as it was told, and that is said.
 func (f *factory) waiting(ctx context.Context, p *patience, on string, wait func(context.Context) error) error {
 	if p.timeout > 0 {

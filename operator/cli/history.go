@@ -38,6 +38,9 @@ server keeps them.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: first(f.live(operationNames)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && mesh != "" {
+				return usagef("--mesh %s says nothing beside %s: leave out --mesh for what %[2]s names, or %[2]s for all operations of the mesh", mesh, args[0])
+			}
 			if err := out.check(); err != nil {
 				return err
 			}

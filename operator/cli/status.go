@@ -29,7 +29,7 @@ func newStatus(f *factory) *cobra.Command {
 was measured to have, the rollout and the rotation that are under way, its certificates, and what waits for a person, with the command that answers it.
 
 With --watch it is drawn again when something changes: in place on a terminal, and as one block after the other in a pipe. Nothing is polled, but for what you may
-not watch.`,
+not watch. Ctrl-C is how it ends, and no failure (exit code 0).`,
 		Example: example(
 			"kubectl mesh status",
 			"kubectl mesh status --watch",

@@ -87,6 +87,9 @@ func (o *upgradeOptions) check() error {
 	if o.patience.wait && o.dryRun != dryRunNone {
 		return usagef("--wait has nothing to wait for with --dry-run")
 	}
+	if err := o.patience.check(); err != nil {
+		return err
+	}
 	return o.output.check()
 }
 

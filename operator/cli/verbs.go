@@ -45,6 +45,14 @@ func (v *verb) bind(cmd *cobra.Command, wait string) {
 	v.output, v.patience = addObjectOutput(cmd), addPatience(cmd, wait)
 }
 
+// ready is a client for a verb whose flags make sense.
+func (v *verb) ready(o *output) (client.WithWatch, error) {
+	if err := v.patience.check(); err != nil {
+		return nil, err
+	}
+	return v.factory.ready(o)
+}
+
 func (v *verb) run(ctx context.Context, choose func(client.Client, operation) (set, error)) error {
 	c, err := v.ready(v.output)
 	if err != nil {
