@@ -222,8 +222,12 @@ func (o *preflightOptions) withoutMesh(ctx context.Context, c client.Client, g *
 		return usagef("--to %s: there are no charts of it; name more by --bundle-folder or --bundle-registry", q.To)
 	}
 	installed, namespace, err := facts.Installed(ctx, c)
-	if err != nil {
-		return err
+	switch {
+	case apierrors.IsForbidden(err) && o.from != "": // that the pods could not be read is a finding
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("no istiod tells which version is installed: %w; say it by --from", err)
+	case err != nil:
+		return explain(err)
 	}
 	q.From, q.Namespace = installed, namespace
 	if namespace == "" {

@@ -4,10 +4,19 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/facts"
@@ -62,6 +71,41 @@ func TestPreflightViews(t *testing.T) {
 			}
 			golden(t, tc.golden, s.out.String())
 		})
+	}
+}
+
+// Who may not list pods says by --from what is installed, and is told that the pods were not looked at.
+func TestPreflightWithoutPods(t *testing.T) {
+	c := interceptor.NewClient(fakeClient(t), interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+		if _, is := list.(*corev1.PodList); is {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("you may not"))
+		}
+		return c.List(ctx, list, options...)
+	}})
+	f, _ := newFactory()
+	o := &preflightOptions{factory: f, to: "1.29.1"}
+	library, catalogue, err := o.charts.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &facts.Gatherer{Library: library, Catalogue: catalogue, Kubernetes: semver.MustParse("1.34.0"), Clock: f.Clock}
+	q := facts.Inquiry{}
+	if err := o.withoutMesh(t.Context(), c, g, &q); err == nil || ExitCodeOf(err) != ExitError || !strings.Contains(err.Error(), "say it by --from") {
+		t.Errorf("without --from: %v", err)
+	}
+	o.from = "1.28.2"
+	if err := o.withoutMesh(t.Context(), c, g, &q); err != nil {
+		t.Fatal(err)
+	}
+	if q.From.String() != "1.28.2" || q.To.String() != "1.29.1" || q.Namespace != "istio-system" {
+		t.Errorf("it asks of %s -> %s in %s", q.From, q.To, q.Namespace)
+	}
+	all, err := g.Check(t.Context(), c, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(all, func(f preflight.Finding) bool { return f.Code == preflight.NotChecked && f.Object.Name == "pods" }) {
+		t.Errorf("nothing tells of the pods: %v", all)
 	}
 }
 
