@@ -112,7 +112,7 @@ func (o *planOptions) run(ctx context.Context, name string) error {
 	var wanted *v1alpha1.MeshInstallation
 	if o.file != "" {
 		if wanted, err = o.read(ctx, o.file, name); err != nil {
-			return err
+			return o.refuse(err)
 		}
 	}
 	var findings []FindingView
@@ -122,13 +122,42 @@ func (o *planOptions) run(ctx context.Context, name string) error {
 		wanted, world, findings, err = o.cluster(ctx, name, wanted, world)
 	}
 	if err != nil {
-		return err
+		return o.refuse(err)
 	}
 	made, err := plan.Of(ctx, wanted, world)
 	if err != nil {
 		return err
 	}
 	view := viewOfPlan(wanted, made, findings, o.diff)
+	if err := o.print(view); err != nil {
+		return err
+	}
+	return view.exit()
+}
+
+// refusedError says why the API server would not take a MeshInstallation of a file.
+type refusedError struct {
+	file, mesh string
+	problems   []string
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("%s: MeshInstallation %s is refused:\n  %s", e.file, e.mesh, strings.Join(e.problems, "\n  "))
+}
+
+// refuse tells of a file that would not be taken: programs get the plan that it is, people a sentence. All other errors are passed on.
+func (o *planOptions) refuse(err error) error {
+	refused, is := errors.AsType[*refusedError](err)
+	if !is {
+		return err
+	}
+	if o.output.format != outputJSON && o.output.format != outputYAML {
+		return blockedf("%s", refused)
+	}
+	view := &MeshPlan{TypeMeta: viewOf("MeshPlan"), Mesh: refused.mesh, Result: PlanBlocked, Problems: refused.problems}
+	if refused.file != o.file {
+		view.Problems = []string{refused.Error()} // it is the older one that is refused, and not the spec
+	}
 	if err := o.print(view); err != nil {
 		return err
 	}
@@ -322,7 +351,7 @@ func (o *planOptions) read(ctx context.Context, file, name string) (*v1alpha1.Me
 		return nil, err
 	}
 	if len(problems) > 0 {
-		return nil, blockedf("%s: MeshInstallation %s is refused:\n  %s", file, found[0].GetName(), strings.Join(sentences(problems), "\n  "))
+		return nil, &refusedError{file: file, mesh: found[0].GetName(), problems: sentences(problems)}
 	}
 	return mesh, nil
 }

@@ -91,6 +91,36 @@ func TestPlanOfStandardInput(t *testing.T) {
 	}
 }
 
+// A file that the API server would refuse is a plan that is blocked, also for programs.
+func TestPlanOfARefusedFile(t *testing.T) {
+	good := installation(t, `{version: "1.29.1"}`)
+	for _, tc := range []struct{ reason, spec, problem string }{
+		{"a field that does not exist", `{version: "1.29.1", tagz: []}`, "spec.tagz: Forbidden"},
+		{"a rule of the schema", `{version: "1.29.1", upgrade: {type: InPlace}, defaultRevision: Leave}`, "set defaultRevision to Claim"},
+	} {
+		bad := installation(t, tc.spec)
+		for _, args := range [][]string{{"-f", bad}, {"-f", good, "--from", bad}} {
+			t.Run(tc.reason+" "+args[len(args)-2], func(t *testing.T) {
+				out, errs, code := run(t, "", append([]string{"plan", "--offline", "-o", "json"}, args...)...)
+				var got MeshPlan
+				if err := json.Unmarshal([]byte(out), &got); err != nil {
+					t.Fatalf("exit code %d, %v: %s%s", code, err, out, errs)
+				}
+				if code != ExitBlocked || errs != "" || got.Kind != "MeshPlan" || got.APIVersion != SchemaVersion || got.Mesh != "default" || got.Result != PlanBlocked {
+					t.Errorf("exit code %d, %+v %s", code, got, errs)
+				}
+				if !strings.Contains(strings.Join(got.Problems, "\n"), tc.problem) {
+					t.Errorf("the problems are %q, want %q", got.Problems, tc.problem)
+				}
+				out, errs, code = run(t, "", append([]string{"plan", "--offline"}, args...)...)
+				if code != ExitBlocked || out != "" || !strings.Contains(errs, bad+": MeshInstallation default is refused:\n  ") || !strings.Contains(errs, tc.problem) {
+					t.Errorf("for people: exit code %d: %s%s", code, out, errs)
+				}
+			})
+		}
+	}
+}
+
 func BenchmarkPlanOffline(b *testing.B) {
 	dir := b.TempDir()
 	file := filepath.Join(dir, "mesh.yaml")
