@@ -45,7 +45,8 @@ events, labels of namespaces, versions, counts, and the logs of the operator and
 
 Secrets are not read. Values that look like one are taken out everywhere: by the name of a field, variable, flag or header, by their form (tokens, keys, what is
 encoded), and of URLs user, query, and where they are called the path. What could not be read is named in manifest.json, with the reason, and is no error, unless
-nothing could be read: then there is no archive. Look through it before you give it away all the same.`,
+nothing could be read: then there is no archive. Look through
+the archive before you give it away all the same.`,
 		Example: example("kubectl mesh bundle", "kubectl mesh bundle --out /tmp/mesh.tgz --since 6h"),
 		Args:    cobra.NoArgs, ValidArgsFunction: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
