@@ -81,6 +81,9 @@ var secretForms = []string{
 	"ProxyMetadata:map[LICENSE_BLOB:«seed57blob»]",
 	"--set meshConfig.defaultConfig.proxyMetadata.LICENSE_BLOB=«seed58blob»",
 	`{"proxyMetadata":{"A":"«seed59blob»"},"proxyMetadata":{}}`,
+	`config {"proxyMetadata":{"A":"1}«seed60blob»"}} ok`,
+	`config {\"credentials\":{\"a\":\"1\\\"}«seed61blob»\",\"b\":\"«seed62blob»\"}} ok`,
+	`config credentials={a: 5", b: {c: 6"}, d: «seed63blob»} ok`,
 	"2026-11-26T10:00:00Z -----BEGIN EC PRIVATE KEY-----\n2026-11-26T10:00:00Z «MIGHseed49»\n2026-11-26T10:00:00Z «c2VlZDQ5==»",
 }
 

@@ -145,21 +145,40 @@ func quoted(rest string, slashes int) int {
 	return len(rest)
 }
 
-// balanced is how long a value in brackets is.
+// balanced is how long a value in brackets is: a bracket in quotes may be a letter of a text or not, so it is the longer of both.
 func balanced(rest string, line int) int {
-	depth := 0
+	bare := closing(rest, false)
+	if bare == 0 {
+		bare = line
+	}
+	return max(bare, closing(rest, true))
+}
+
+// closing is where the bracket is closed that a text begins with, with or without a look at double quotes; 0 for nowhere. Quotes are all escaped as the first
+// one is; others are letters.
+func closing(rest string, quotes bool) int {
+	depth, slashes, first, within := 0, 0, -1, false
 	for i := range min(len(rest), longest) {
-		switch rest[i] {
-		case '{', '[':
+		escapes := slashes
+		slashes = 0
+		switch c := rest[i]; {
+		case c == '\\':
+			slashes = escapes + 1
+		case c == '"' && quotes:
+			if first < 0 {
+				first = escapes
+			}
+			within = within != (escapes == first)
+		case within:
+		case c == '{', c == '[':
 			depth++
-		case '}', ']':
-			depth--
-			if depth == 0 {
+		case c == '}', c == ']':
+			if depth--; depth == 0 {
 				return i + 1
 			}
 		}
 	}
-	return line
+	return 0
 }
 
 // block is how long a value in YAML is that has the lines below its name: those that are further in, or members of a list.
