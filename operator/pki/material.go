@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Read reads what cacerts holds; nil for a Secret that is not there. All lines after the roots count as padding: see [Material.Beyond].
@@ -104,15 +105,16 @@ func (b *Bundle) RootOf() *x509.Certificate {
 			return c
 		}
 	}
-	pool := x509.NewCertPool()
+	pool, since := x509.NewCertPool(), b.Signing.NotBefore
 	for _, c := range b.Between {
 		pool.AddCert(c)
+		since = latest(since, c.NotBefore)
 	}
 	for _, c := range b.Roots {
 		one := x509.NewCertPool()
 		one.AddCert(c)
 		_, err := b.Signing.Verify(x509.VerifyOptions{
-			Roots: one, Intermediates: pool, CurrentTime: b.Signing.NotBefore.Add(b.Signing.NotAfter.Sub(b.Signing.NotBefore) / 2), //nolint:mnd // half of its life
+			Roots: one, Intermediates: pool, CurrentTime: latest(since, c.NotBefore), // which is when all are valid, if they ever are
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 		})
 		if err == nil {
@@ -120,6 +122,13 @@ func (b *Bundle) RootOf() *x509.Certificate {
 		}
 	}
 	return nil
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // Own is a bundle with no other root than its own.

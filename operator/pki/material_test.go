@@ -96,6 +96,24 @@ func bundleOf(t *testing.T, name string) *Bundle {
 	return &Bundle{Signing: signing, Signer: key, Roots: []*x509.Certificate{root}}
 }
 
+// A root is found also where it was issued anew long after what it signed.
+func TestRootOfWhatIsOlder(t *testing.T) {
+	b := bundleOf(t, "old")
+	key := newKey(t, v1alpha1.ECDSAP256)
+	again, err := NewRoot(rand.Reader, key, AuthorityRequest{CommonName: "root", Now: b.Signing.NotAfter.Add(-time.Hour), Life: time.Hour, PathLength: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Signing, err = NewIntermediate(rand.Reader, again, key, b.Signer.Public(), AuthorityRequest{CommonName: "under root", Now: b.Signing.NotBefore, Life: 100 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Roots = append(b.Roots, again)
+	if got := b.RootOf(); got == nil || !got.Equal(again) {
+		t.Errorf("the root is %v, want the one that signed", got)
+	}
+}
+
 func sideOf(b *Bundle) v1alpha1.RotationAuthority {
 	return v1alpha1.RotationAuthority{Root: string(FingerprintOf(b.RootOf())), Issuer: string(b.Issuer())}
 }
