@@ -15,6 +15,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -52,6 +53,7 @@ func Installation(ctx context.Context, written *unstructured.Unstructured) (*v1a
 		return nil, nil, fmt.Errorf("schema of MeshInstallation: %w", err)
 	}
 	problems = append(problems, validation.ValidateCustomResource(nil, object, validator)...)
+	problems = append(problems, listtype.ValidateListSetsAndMaps(nil, structural, object)...)
 	if len(problems) > 0 {
 		return nil, problems, nil
 	}
@@ -65,6 +67,31 @@ func Installation(ctx context.Context, written *unstructured.Unstructured) (*v1a
 		return nil, nil, err
 	}
 	return out, nil, nil
+}
+
+// Change is what the API server would refuse of a change from one installation to another: by the rules about both, and those about the second.
+func Change(ctx context.Context, before, after *v1alpha1.MeshInstallation) (field.ErrorList, error) {
+	props, err := schemaOf("meshwright.io_meshinstallations.yaml")
+	if err != nil {
+		return nil, err
+	}
+	structural, err := schema.NewStructural(props)
+	if err != nil {
+		return nil, fmt.Errorf("schema of MeshInstallation: %w", err)
+	}
+	was, err := runtime.DefaultUnstructuredConverter.ToUnstructured(before)
+	if err != nil {
+		return nil, err
+	}
+	is, err := runtime.DefaultUnstructuredConverter.ToUnstructured(after)
+	if err != nil {
+		return nil, err
+	}
+	// A plan changes no status.
+	delete(was, "status")
+	delete(is, "status")
+	problems, _ := cel.NewValidator(structural, true, celconfig.PerCallLimit).Validate(ctx, nil, structural, is, was, math.MaxInt64)
+	return problems, nil
 }
 
 // schemaOf is the schema of the one version of a definition.

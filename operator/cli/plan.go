@@ -28,6 +28,7 @@ import (
 	"github.com/meshwright/meshwright/operator/dataplane"
 	"github.com/meshwright/meshwright/operator/facts"
 	"github.com/meshwright/meshwright/operator/plan"
+	"github.com/meshwright/meshwright/operator/rollout"
 	"github.com/meshwright/meshwright/operator/validate"
 )
 
@@ -108,18 +109,22 @@ func (o *planOptions) run(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	world := plan.World{Library: library, Facts: validate.Facts{Now: o.Clock.Now(), Available: library.Versions(), Lines: catalogue}}
+	gatherer := &facts.Gatherer{Library: library, Catalogue: catalogue, Clock: o.Clock}
+	world := plan.World{Library: library, Facts: validate.Facts{
+		Now: o.Clock.Now(), Available: library.Versions(), Lines: catalogue, KnownValues: gatherer.KnownValues(ctx),
+	}}
 	var wanted *v1alpha1.MeshInstallation
 	if o.file != "" {
 		if wanted, err = o.read(ctx, o.file, name); err != nil {
 			return o.refuse(err)
 		}
 	}
-	var findings []FindingView
+	var c client.Client
+	var unseen []string
 	if o.offline {
 		world, err = o.alone(ctx, wanted, world)
-	} else {
-		wanted, world, findings, err = o.cluster(ctx, name, wanted, world)
+	} else if c, err = o.Client(); err == nil {
+		wanted, world, unseen, err = o.cluster(ctx, c, gatherer, name, wanted, world)
 	}
 	if err != nil {
 		return o.refuse(err)
@@ -127,6 +132,13 @@ func (o *planOptions) run(ctx context.Context, name string) error {
 	made, err := plan.Of(ctx, wanted, world)
 	if err != nil {
 		return err
+	}
+	made.Warnings = append(made.Warnings, unseen...)
+	var findings []FindingView
+	if !o.offline && made.Move == rollout.MoveRollOut {
+		if findings, err = o.findings(ctx, c, gatherer, wanted, world); err != nil {
+			return explain(err)
+		}
 	}
 	view := viewOfPlan(wanted, made, findings, o.diff)
 	if err := o.print(view); err != nil {
@@ -214,16 +226,12 @@ func (o *planOptions) retarget(m *v1alpha1.MeshInstallation) {
 	}
 }
 
-// cluster fills in the world from the API server.
+// cluster fills in the world from the API server. Unseen is what could not be looked at.
 func (o *planOptions) cluster(
-	ctx context.Context, name string, wanted *v1alpha1.MeshInstallation, world plan.World,
-) (*v1alpha1.MeshInstallation, plan.World, []FindingView, error) {
-	fail := func(err error) (*v1alpha1.MeshInstallation, plan.World, []FindingView, error) {
+	ctx context.Context, c client.Client, gatherer *facts.Gatherer, name string, wanted *v1alpha1.MeshInstallation, world plan.World,
+) (_ *v1alpha1.MeshInstallation, _ plan.World, unseen []string, err error) {
+	fail := func(err error) (*v1alpha1.MeshInstallation, plan.World, []string, error) {
 		return nil, world, nil, explain(err)
-	}
-	c, err := o.Client()
-	if err != nil {
-		return fail(err)
 	}
 	if wanted == nil {
 		if world.Mesh, err = o.Mesh(ctx, c, name); err != nil {
@@ -243,15 +251,27 @@ func (o *planOptions) cluster(
 	if world.KubeVersion, world.Facts.Kubernetes, err = o.kubernetesVersion(); err != nil {
 		return fail(err)
 	}
-	gatherer := &facts.Gatherer{Library: world.Library, Catalogue: world.Facts.Lines, Kubernetes: world.Facts.Kubernetes, Clock: o.Clock}
+	gatherer.Kubernetes = world.Facts.Kubernetes
 	if gatherer.Namespace, err = o.operatorNamespace(ctx, c, o.operatorGiven()); err != nil {
 		return fail(err)
 	}
+	known := world.Facts.KnownValues
 	if world.Facts, err = gatherer.Gather(ctx, c, wanted.Name); err != nil {
 		return fail(err)
 	}
+	world.Facts.KnownValues = known
+	named := validate.OutsideOf(wanted)
+	if world.Mesh != nil {
+		named = named.Without(validate.OutsideOf(world.Mesh))
+	}
+	switch err := gatherer.Outside(ctx, c, named, &world.Facts); {
+	case apierrors.IsForbidden(err): // what was not looked for is not judged
+		unseen = append(unseen, "Secrets and Gateways that the spec names were not all looked for: "+err.Error())
+	case err != nil:
+		return fail(err)
+	}
 	if world.Mesh == nil {
-		return wanted, world, nil, nil
+		return wanted, world, unseen, nil
 	}
 	revisions, err := facts.RevisionsOf(ctx, c, wanted.Name)
 	if err != nil {
@@ -270,21 +290,17 @@ func (o *planOptions) cluster(
 			return fail(err)
 		}
 	}
-	findings, err := o.findings(ctx, c, gatherer, wanted, world)
-	if err != nil {
-		return fail(err)
-	}
-	return wanted, world, findings, nil
+	return wanted, world, unseen, nil
 }
 
-// findings are what the move would meet; none where there is no move.
+// findings are what a rollout would meet.
 func (o *planOptions) findings(
 	ctx context.Context, c client.Client, g *facts.Gatherer, wanted *v1alpha1.MeshInstallation, world plan.World,
 ) ([]FindingView, error) {
 	known := world.Facts
 	target, err := validate.Target(wanted, known)
-	if err != nil || known.Installed == nil || target.Equal(known.Installed) {
-		return nil, nil //nolint:nilerr // the plan says what is wrong with the version
+	if err != nil {
+		return nil, err
 	}
 	asked := wanted.DeepCopy()
 	asked.Spec.Version, asked.Status = target.String(), world.Mesh.Status

@@ -263,7 +263,8 @@ func (o *preflightOptions) target(m *v1alpha1.MeshInstallation, known validate.F
 	if err != nil {
 		return nil, blockedf("%s", err)
 	}
-	if o.to != "" || !to.Equal(known.Installed) {
+	anew := m.Spec.Upgrade.Canary.RevisionFor == v1alpha1.RevisionForAnyChange && validate.RevisionName(m, to) != m.Status.StableRevision
+	if o.to != "" || !to.Equal(known.Installed) || anew {
 		return to, nil
 	}
 	for _, target := range m.Status.UpgradeTargets { // the newest first; the operator may have more charts than the plugin

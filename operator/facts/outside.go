@@ -56,7 +56,7 @@ func secretOf(ctx context.Context, live client.Reader, key types.NamespacedName)
 	case apierrors.IsNotFound(err):
 		return out, nil
 	case apierrors.IsForbidden(err):
-		return out, fmt.Errorf("the operator needs the right to get secrets in namespace %s: %w", key.Namespace, err)
+		return out, fmt.Errorf("this needs the right to get secrets in namespace %s: %w", key.Namespace, err)
 	case err != nil:
 		return out, fmt.Errorf("get Secret %s: %w", key, err)
 	}
@@ -78,7 +78,7 @@ func outerGatewayOf(ctx context.Context, live client.Reader, key types.Namespace
 	case apierrors.IsNotFound(err):
 		return out, nil
 	case apierrors.IsForbidden(err):
-		return out, fmt.Errorf("the operator needs the right to get gateways.%s in namespace %s: %w", outerGateway.Group, key.Namespace, err)
+		return out, fmt.Errorf("this needs the right to get gateways.%s in namespace %s: %w", outerGateway.Group, key.Namespace, err)
 	case err != nil:
 		return out, fmt.Errorf("get Gateway %s: %w", key, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/meshwright/meshwright/bundles/istio"
+	"github.com/meshwright/meshwright/operator/admit"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/render"
 	"github.com/meshwright/meshwright/operator/rollout"
@@ -62,6 +63,13 @@ func (p *Plan) Changes() bool {
 func Of(ctx context.Context, wanted *v1alpha1.MeshInstallation, w World) (*Plan, error) {
 	out := &Plan{}
 	out.Problems, out.Warnings = validate.Installation(wanted, w.Facts)
+	if w.Mesh != nil {
+		refused, err := admit.Change(ctx, w.Mesh, wanted)
+		if err != nil {
+			return nil, err
+		}
+		out.Problems = append(refused, out.Problems...)
+	}
 	if w.Stable != nil {
 		out.From = sideOf(w.Stable)
 	}
