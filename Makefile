@@ -60,7 +60,7 @@ test-e2e: bundles ## Tests on a real cluster, made anew (it stays for a look whe
 	$(GO) test -tags e2e -count=1 -p 1 -v -timeout 60m ./e2e/...
 
 .PHONY: test-long
-test-long: bundles ## What takes too long for every change: bad versions, killed operators, stopped agents (before a release)
+test-long: bundles ## What takes too long for every change: bad versions, ways back, every source of a CA, killed operators, stopped agents (before a release)
 	$(CLUSTER) down --name e2e
 	$(GO) test -tags e2e,long -count=1 -p 1 -v -timeout 90m ./e2e/gateways ./e2e/resilience ./e2e/rotation ./e2e/upgrade
 	$(CLUSTER) down --name e2e
