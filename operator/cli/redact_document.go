@@ -37,7 +37,7 @@ func (r *redactor) document(key, in string) (string, bool) {
 
 // parsed is what is in a document. One that names a field twice is none: what the first one has would be lost from sight, and not from the text.
 func parsed(in string) (content any, ok bool) {
-	if !bracketed(in) && !(strings.Contains(in, "\n") && strings.Contains(in, ":")) {
+	if !bracketed(in) && (!strings.Contains(in, "\n") || !strings.Contains(in, ":")) {
 		return nil, false
 	}
 	if err := yaml.UnmarshalStrict([]byte(in), &content); err != nil {

@@ -40,7 +40,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
@@ -866,7 +865,7 @@ func TestRotationAlwaysHasAnEnd(t *testing.T) {
 	// What can't be written is said, and tried again.
 	s.reaches(t, "default-2", v1alpha1.PhaseTrust, v1alpha1.ReasonAwaitingApproval)
 	frozen := s.secret(t, authority.CACerts)
-	frozen.Immutable = ptr.To(true)
+	frozen.Immutable = new(true)
 	if err := s.client.Update(t.Context(), frozen); err != nil {
 		t.Fatal(err)
 	}
