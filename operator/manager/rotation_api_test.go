@@ -41,6 +41,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/authority"
@@ -1086,6 +1087,13 @@ func (s *rotating) noKeys(t *testing.T) {
 		}
 	}
 	find("what was logged", logged.String())
+	families, err := metrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		find("the metric "+f.GetName(), f.String())
+	}
 	n := s.each(t, func(o *unstructured.Unstructured) {
 		raw, err := json.Marshal(o.Object)
 		if err != nil {
