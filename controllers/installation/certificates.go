@@ -185,6 +185,18 @@ func (s *scope) judgeExpiry(present *pki.Bundle, due pki.Dues, now time.Time) co
 	return conditions.Verdict{Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonReady, Message: what}
 }
 
+// lookAtTime bounds how long a time that is far away is slept for: clocks are set right.
+const lookAtTime = 6 * time.Hour
+
+// untilUrgent is how long it takes until what signs expires so soon that a rotation goes first, of which no event tells; 0 where none would.
+func (r *Reconciler) untilUrgent(s *scope) time.Duration {
+	present := r.Authority.Of(s.mesh).Present
+	if present == nil || s.rotating == nil && s.mesh.Status.Certificates.Next == nil {
+		return 0
+	}
+	return min(lookAtTime, max(0, pki.UrgentAt(present).Sub(r.Clock.Now())))
+}
+
 // badSource says what is wrong with the user's Secret; empty where nothing is.
 func (s *scope) badSource(state authority.State, now time.Time) string {
 	ca := s.mesh.Spec.Certificates.CA

@@ -146,7 +146,7 @@ func (r *Reconciler) forget(o *v1alpha1.MeshRotation) {
 func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 	plan := s.rotation.Status.Plan
 	made, err := r.sidesOf(ctx, s.rotation)
-	if errors.Is(err, errLost) && s.rotation.Spec.Goal != v1alpha1.GoalComplete {
+	if errors.Is(err, errLost) && s.rotation.Spec.Goal == v1alpha1.GoalAbort {
 		s.rotation.Status.Progress.Outcome = v1alpha1.OutcomeAborted
 		return r.hold(ctx, s, v1alpha1.ReasonAborted, "what this rotation was made of is gone, and the Secret cacerts stays as it is: leave one root in it, "+
 			"that which signs, and create another MeshRotation, which begins from there", false, 0)
@@ -161,16 +161,13 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 	seeWritten(s)
 	seen := r.observe(ctx, s, made)
 	d := pki.Decide(plan, s.rotation.Spec.RotationVerbs, s.rotation.Status.Progress, seen, s.now)
-	s.report(seen, d)
-	var data map[string][]byte
-	if d.Act == pki.ActWrite {
-		if why := s.unfit(made, d.Material.Issuer); why != nil {
-			return r.hold(ctx, s, why.reason, why.note, why.stalled, why.again)
-		}
-		if data, err = s.intend(made, d); err != nil {
-			return r.hold(ctx, s, v1alpha1.ReasonUnknown, err.Error(), true, lookAgain)
-		}
+	data, err := s.intend(made, &d)
+	var why *waiting
+	if errors.As(err, &why) {
+		s.rotation.Status.Progress = d.Progress
+		return r.hold(ctx, s, why.reason, why.note, why.stalled, why.again)
 	}
+	failed := s.report(seen, d)
 	metrics.Rotation(s.rotation.Name, s.mesh.Name, string(d.Progress.Phase), d.Reason, seen.Proxies.Total, seen.Proxies.Holding)
 	if quiet := onlyCounts(s.before, s.rotation, s.now); quiet > 0 {
 		return ctrl.Result{RequeueAfter: controllers.Shorter(untilOf(d, s.now), quiet)}, nil
@@ -189,6 +186,9 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 	case pki.ActWait, pki.ActAwaitApproval, pki.ActHalt:
 	}
 	switch {
+	case err == nil && failed:
+		s.before = s.rotation.DeepCopy()
+		return r.hold(ctx, s, d.Reason, d.Note, false, untilOf(d, s.now))
 	case err == nil:
 		return ctrl.Result{RequeueAfter: untilOf(d, s.now)}, nil
 	case errors.Is(err, errLate), apierrors.IsConflict(err):
@@ -203,24 +203,22 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 
 // unfit says why what is written now can't be what leaves are issued with from now on; nil where it can, or does already. It was checked when it was made,
 // which may be long ago.
-func (s *scope) unfit(made *sides, issuer pki.Fingerprint) *waiting {
-	to := made.last(s)
-	if to.Issuer() != issuer || s.state.Present != nil && s.state.Present.Issuer() == issuer {
+func (s *scope) unfit(made *sides, d *pki.Decision) error {
+	to := made.to
+	if d.Progress.Back {
+		to = made.from
+	}
+	if to.Issuer() != d.Material.Issuer || s.state.Present != nil && s.state.Present.Issuer() == d.Material.Issuer {
 		return nil
 	}
-	problems := to.Check(authority.Rules(s.mesh, s.state.Present, to, s.now))
-	if s.rotation.Status.Progress.Back { // it has signed before: whatever is wanted by now, it only has to be valid
-		problems = slices.DeleteFunc(problems, func(pki.Problem) bool { return s.now.Before(to.Signing.NotAfter) })
-	}
-	if len(problems) == 0 {
+	switch problems := to.Check(authority.Rules(s.mesh, s.state.Present, to, s.now)); {
+	case d.Progress.Back && s.now.After(to.Signing.NotAfter): // it has signed before: whatever is wanted by now, it only has to be valid
+		return refuse(v1alpha1.ReasonInvalidCA, "what signed before has expired, and can't sign again: put a CA that proxies trust into cacerts by hand, and set spec.goal to Abort")
+	case d.Progress.Back, len(problems) == 0:
 		return nil
+	default:
+		return wrong("what is to sign from now on (set spec.goal to RollBack, and create another MeshRotation)", problems)
 	}
-	var why *waiting
-	errors.As(wrong("what is to sign from now on", problems), &why)
-	if !s.rotation.Status.Progress.Back {
-		why.note += "; set spec.goal to RollBack, and create another MeshRotation"
-	}
-	return why
 }
 
 // overtaken says whether a revocation waits for this rotation, of which nothing has happened yet.
@@ -231,19 +229,24 @@ func (s *scope) overtaken() bool {
 		})
 }
 
-// intend makes what is to be written, and notes it before it is.
-func (s *scope) intend(made *sides, d pki.Decision) (map[string][]byte, error) {
-	p := &s.rotation.Status.Progress
+// intend makes what is to be written, and notes it before it is; nil for a Secret that is taken away, and where nothing is written.
+func (s *scope) intend(made *sides, d *pki.Decision) (map[string][]byte, error) {
+	if d.Act != pki.ActWrite {
+		return nil, nil
+	}
+	if err := s.unfit(made, d); err != nil {
+		return nil, err
+	}
 	if d.Material.None {
-		p.Gets = nothing
+		d.Progress.Gets = nothing
 		return nil, nil
 	}
 	tls := s.state.CACerts != nil && pki.TLSLayout(s.state.CACerts.Data)
 	data, err := d.Material.Files(tls, made.from, made.to)
 	if err != nil {
-		return nil, err
+		return nil, refuse(v1alpha1.ReasonUnknown, err.Error())
 	}
-	p.Gets = authority.Digest(data)
+	d.Progress.Gets = authority.Digest(data)
 	return data, nil
 }
 
@@ -282,8 +285,8 @@ func onlyCounts(before, after *v1alpha1.MeshRotation, now time.Time) time.Durati
 	return max(0, before.Status.Counted.Add(controllers.CountEvery).Sub(now))
 }
 
-// report writes a decision into the status.
-func (s *scope) report(seen pki.Observation, d pki.Decision) {
+// report writes a decision into the status. Failed says that the same failed before: that is told until it has succeeded.
+func (s *scope) report(seen pki.Observation, d pki.Decision) (failed bool) {
 	status := &s.rotation.Status
 	status.ObservedGeneration, status.Progress, status.Until = s.rotation.Generation, d.Progress, nil
 	if !d.Until.IsZero() {
@@ -300,15 +303,16 @@ func (s *scope) report(seen pki.Observation, d pki.Decision) {
 	if d.Overdue {
 		note = fmt.Sprintf("nothing has moved for %d seconds; %s", status.Plan.ProgressDeadlineSeconds, note)
 	}
-	if failed := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled); failed != nil && failed.Reason == d.Reason &&
-		(d.Act == pki.ActWrite || d.Act == pki.ActRestart) {
-		note = failed.Message // it was tried before, and is tried again
-		d.Overdue = true
+	if last := apimeta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled); last != nil && last.Reason == d.Reason && !d.Overdue {
+		if failed = d.Act == pki.ActWrite || d.Act == pki.ActRestart; failed {
+			note = last.Message
+		}
 	}
-	s.judge(d.Reason, note, d.Act == pki.ActHalt || d.Overdue)
+	s.judge(d.Reason, note, d.Act == pki.ActHalt || d.Overdue || failed)
 	if !apiequality.Semantic.DeepEqual(s.before.Status, *status) {
 		status.Counted = &metav1.Time{Time: s.now.Truncate(time.Second)}
 	}
+	return failed
 }
 
 // judge writes the conditions.

@@ -127,7 +127,6 @@ func (w *Witness) elsewhere(ctx context.Context, q question, pods []corev1.Pod, 
 	if connected <= asked {
 		return nil
 	}
-	target.Elsewhere = true
 	return []probe.Finding{{Target: target, Err: fmt.Errorf("%d proxies are connected to istiod that are no pods of this cluster, or did not answer: "+
 		"see to it that they accept the new root (istioctl proxy-status names them), and waive %s", connected-asked, pki.ElsewhereProxies)}}
 }

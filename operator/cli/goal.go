@@ -84,7 +84,7 @@ func turn(to v1alpha1.RolloutGoal) set {
 		if *goal == to {
 			return false, nil
 		}
-		if *goal == v1alpha1.GoalRollBack {
+		if *goal == v1alpha1.GoalRollBack && o.rotation == nil {
 			return false, blockedf("%s is to be rolled back already, and the goal goes one way: Complete, Abort, RollBack", o)
 		}
 		*goal = to

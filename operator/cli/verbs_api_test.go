@@ -321,6 +321,7 @@ func TestVerbsOfRotationsOnARealAPIServer(t *testing.T) {
 	w.expect(t, "an abort that does not name it", oncall, ExitUsage, []string{"abort"}, "name it by --rotation default-2")
 	w.expect(t, "a rollback of another mesh", oncall, ExitUsage, []string{"rollback", "--mesh", "prod", "--rotation", "default-2"}, "is of mesh default, not of prod")
 	w.expect(t, "a rollback", oncall, ExitOK, []string{"rollback", "--rotation", "default-2"}, "it goes back to the old CA")
+	w.expect(t, "an abort of what goes back, which somebody's change may ask for", oncall, ExitOK, []string{"abort", "--rotation", "default-2"}, "is to be aborted")
 	w.expect(t, "the whole of it", oncall, ExitOK, []string{"certs", "status"}, "rotation default-2", "Drop", "approved by oncall@example.com", "MeshRotation default-2 is paused")
 	change(t, w, "default", &v1alpha1.MeshInstallation{}, func(*v1alpha1.MeshInstallation) {})
 }

@@ -142,7 +142,7 @@ func (w *walker) decide() Decision {
 		return d
 	}
 	w.p.LeafSeconds = max(w.p.LeafSeconds, w.seen.LeafSeconds)
-	w.p.Elsewhere = w.p.Elsewhere || w.seen.Proxies.Elsewhere
+	w.p.Elsewhere = w.p.Elsewhere || w.seen.Proxies.Elsewhere || w.waived(func(v1alpha1.RotationWaiver) bool { return true })
 	switch {
 	case w.steer():
 		return wait(v1alpha1.ReasonBegins, "everything goes back: what was observed was counted for the other direction")
@@ -310,6 +310,9 @@ func (w *walker) prove(wanted Material) (Decision, bool) {
 	}
 	switch w.p.Phase {
 	case v1alpha1.PhaseTrust, v1alpha1.PhaseDrop, v1alpha1.PhaseDrain:
+		if w.plan.From.Root == w.plan.To.Root {
+			break // there is no other one to accept, or to forget
+		}
 		if d, not := w.proxies(); not {
 			return d, true
 		}
@@ -389,6 +392,9 @@ func (w *walker) proxies() (Decision, bool) {
 	}
 	if until, runs := expiry(w.plan, w.p); runs && w.p.Elsewhere && w.now.Before(until) && !w.withoutElsewhere() {
 		d := wait(v1alpha1.ReasonProvingProxies, w.count(t)+"; proxies that are no pods of this cluster may present a leaf of the old root until all have expired")
+		if spared(w.plan, w.p) {
+			d.Note += "; waive " + ElsewhereProxies + ", and it is not waited for"
+		}
 		d.Until = until
 		return d, true
 	}
@@ -400,9 +406,12 @@ const ElsewhereProxies = "elsewhere/proxies"
 
 // withoutElsewhere says whether proxies that are no pods of this cluster are done without.
 func (w *walker) withoutElsewhere() bool {
-	return spared(w.plan, w.p) && slices.ContainsFunc(w.verbs.Waivers, func(v v1alpha1.RotationWaiver) bool {
-		return v.Proxy == ElsewhereProxies && w.now.Before(v.Expires.Time)
-	})
+	return spared(w.plan, w.p) && w.waived(func(v v1alpha1.RotationWaiver) bool { return w.now.Before(v.Expires.Time) })
+}
+
+// waived says whether a waiver of proxies elsewhere is of a kind. Whoever wrote one knew that there are some.
+func (w *walker) waived(is func(v1alpha1.RotationWaiver) bool) bool {
+	return slices.ContainsFunc(w.verbs.Waivers, func(v v1alpha1.RotationWaiver) bool { return v.Proxy == ElsewhereProxies && is(v) })
 }
 
 // nudgeAfter is how long the agents have that were told when their own istiod had read cacerts.

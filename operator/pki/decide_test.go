@@ -91,6 +91,9 @@ func TestTraces(t *testing.T) {
 			m.plan.To = v1alpha1.RotationAuthority{Root: string(rootA), Issuer: string(secondUnderA)}
 			m.plan.Phases = PhasesOf(v1alpha1.RotationPlugIn, true, true)
 		}, v1alpha1.OutcomeCompleted},
+		{"an older plan for an intermediate under istiod's own root", v1alpha1.RotationPlugIn, true, func(_ *testing.T, m *model) {
+			m.plan.To = v1alpha1.RotationAuthority{Root: string(rootA), Issuer: string(secondUnderA)}
+		}, v1alpha1.OutcomeCompleted},
 		{"and back to istiod's own root under it", v1alpha1.RotationSelfSign, false, func(_ *testing.T, m *model) {
 			m.plan.To = v1alpha1.RotationAuthority{Root: string(rootA), Issuer: string(rootA)}
 			m.plan.Phases = PhasesOf(v1alpha1.RotationSelfSign, false, true)

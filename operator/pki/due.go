@@ -167,15 +167,17 @@ func (s Situation) renewal() Dues {
 	return out
 }
 
-// Urgent says whether what signs expires so soon that nothing is waited for that people did not ask for by hand: within a week, or a tenth of its life
-// where that is less.
-func Urgent(present *Bundle, now time.Time) bool {
-	if present == nil {
-		return false
-	}
+// UrgentAt is from when on what signs expires so soon that nothing is waited for that people did not ask for by hand: a week before, or a tenth of its
+// life where that is less.
+func UrgentAt(present *Bundle) time.Time {
 	const week = 7 * 24 * time.Hour
 	life := present.Signing.NotAfter.Sub(present.Signing.NotBefore)
-	return present.Signing.NotAfter.Sub(now) < min(week, life/10) //nolint:mnd // a tenth
+	return present.Signing.NotAfter.Add(-min(week, life/10)) //nolint:mnd // a tenth
+}
+
+// Urgent says whether it is so by now; present may be nil.
+func Urgent(present *Bundle, now time.Time) bool {
+	return present != nil && !now.Before(UrgentAt(present))
 }
 
 // jitterPercent is how much of its life earlier than others a certificate may be renewed.

@@ -96,6 +96,22 @@ func TestDueOf(t *testing.T) {
 	}
 }
 
+// What expires within a tenth of its life is urgent.
+func TestUrgent(t *testing.T) {
+	b := bundleOf(t, "present") // which lives for 100 hours, and began a little earlier
+	if at := b.Signing.NotAfter.Sub(UrgentAt(b)).Round(time.Hour); at != 10*time.Hour {
+		t.Errorf("it is urgent %s before it expires, want a tenth of its life", at)
+	}
+	for offset, want := range map[time.Duration]bool{-11 * time.Hour: false, -9 * time.Hour: true, time.Hour: true} {
+		if Urgent(b, b.Signing.NotAfter.Add(offset)) != want {
+			t.Errorf("urgent %s from its expiry: want %t", offset, want)
+		}
+	}
+	if Urgent(nil, time.Now()) {
+		t.Error("nothing is urgent where there is nothing")
+	}
+}
+
 // A root is renewed before the intermediate would outlive it, and meshes don't renew their intermediates at the same moment.
 func TestRenewals(t *testing.T) {
 	b := bundleOf(t, "one")

@@ -230,7 +230,7 @@ func (m *model) look() Observation {
 		seen.LeafSeconds = max(seen.LeafSeconds, int32(p.life.Seconds()))
 		if p.elsewhere {
 			if m.p.Phase == v1alpha1.PhaseTrust && !p.gone {
-				c.Add(Proxy{Name: ElsewhereProxies, Why: "1 proxies are connected to istiod that are no pods of this cluster", Elsewhere: true})
+				c.Add(Proxy{Name: ElsewhereProxies, Why: "1 proxies are connected to istiod that are no pods of this cluster"})
 			}
 			continue
 		}
