@@ -162,8 +162,7 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 	seen := r.observe(ctx, s, made)
 	d := pki.Decide(plan, s.rotation.Spec.RotationVerbs, s.rotation.Status.Progress, seen, s.now)
 	data, err := s.intend(made, &d)
-	var why *waiting
-	if errors.As(err, &why) {
+	if why, is := errors.AsType[*waiting](err); is {
 		s.rotation.Status.Progress = d.Progress
 		return r.hold(ctx, s, why.reason, why.note, why.stalled, why.again)
 	}
