@@ -71,14 +71,8 @@ func podOf(meta metav1.Object) pod {
 		startedFor: unique.Make(annotations[v1alpha1.AnnotationRestartedFor]),
 		born:       meta.GetCreationTimestamp().Unix(), ending: meta.GetDeletionTimestamp() != nil,
 	}
-	if text, injected := annotations[statusAnnotation]; injected {
-		var status struct {
-			Revision string `json:"revision"`
-		}
-		if json.Unmarshal([]byte(text), &status) != nil || status.Revision == "" {
-			status.Revision = annotations[RevisionLabel]
-		}
-		p.revision = unique.Make(status.Revision)
+	if revision, injected := InjectedBy(meta); injected {
+		p.revision = unique.Make(revision)
 	}
 	p.optedOut = labels[injectKey] == "false" || labels[injectKey] == "" && annotations[injectKey] == "false"
 	if full, ok := meta.(*corev1.Pod); ok {
@@ -92,6 +86,24 @@ func podOf(meta metav1.Object) pod {
 	}
 	p.edge = p.gateway != nothing || labels[gatewayNameLabel] != "" || strings.Contains(annotations[templatesAnnotation], "gateway")
 	return p
+}
+
+// InjectedBy is the revision whose injector gave a pod its proxy, if one did. A tag is never written there.
+//
+// Source: istio pkg/kube/inject (SidecarInjectionStatus), 1.26 to 1.31.
+func InjectedBy(pod metav1.Object) (revision string, injected bool) {
+	annotations := pod.GetAnnotations()
+	text, injected := annotations[statusAnnotation]
+	if !injected {
+		return "", false
+	}
+	var status struct {
+		Revision string `json:"revision"`
+	}
+	if json.Unmarshal([]byte(text), &status) != nil || status.Revision == "" {
+		return annotations[RevisionLabel], true
+	}
+	return status.Revision, true
 }
 
 // leafOf is how long the certificates live that the proxy of a pod asks for.

@@ -32,8 +32,6 @@ import (
 const (
 	proxyContainer = "istio-proxy"
 	initContainer  = "istio-init"
-	// statusAnnotation is written by the injector.
-	statusAnnotation = "sidecar.istio.io/status"
 	// templatesAnnotation says what is injected: a gateway, for one.
 	templatesAnnotation = "inject.istio.io/templates"
 	// autoImage is what the injector replaces.
@@ -140,25 +138,8 @@ func (r *reading) podOf(p *corev1.Pod) (preflight.Pod, bool) {
 			out.Init = true
 		}
 	}
-	out.Revision, out.Injected = injectedBy(p)
+	out.Revision, out.Injected = dataplane.InjectedBy(p)
 	return out, p.DeletionTimestamp == nil && (out.Proxy != "" || len(out.Annotations) > 0 || r.relevant[p.Namespace])
-}
-
-// injectedBy is the revision whose injector gave a pod its proxy, if one did. A tag is never written there.
-//
-// Source: Istio, pkg/kube/inject, SidecarInjectionStatus.
-func injectedBy(p *corev1.Pod) (revision string, injected bool) {
-	text, injected := p.Annotations[statusAnnotation]
-	if !injected {
-		return "", false
-	}
-	var status struct {
-		Revision string `json:"revision"`
-	}
-	if json.Unmarshal([]byte(text), &status) != nil || status.Revision == "" {
-		return p.Annotations[v1alpha1.IstioRevision], true
-	}
-	return status.Revision, true
 }
 
 // ofIstio are the annotations that are Istio's.
