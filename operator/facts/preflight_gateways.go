@@ -23,8 +23,7 @@ import (
 	"github.com/meshwright/meshwright/operator/traffic"
 )
 
-// gateways are those of the mesh that move with it, each as the target's chart has it. One whose values the chart does not take is
-// left out: its own status says so.
+// gateways are those of the mesh that move with it, each as the target's chart has it.
 func (r *reading) gateways(ctx context.Context) error {
 	if r.inquiry.Mesh == nil {
 		return nil
@@ -43,13 +42,18 @@ func (r *reading) gateways(ctx context.Context) error {
 	}
 	for i := range moving {
 		g := &moving[i]
+		refused := func(err error) {
+			r.out.Gateways = append(r.out.Gateways, preflight.Gateway{Namespace: g.Namespace, Name: g.Name, Failure: err.Error()})
+		}
 		values, err := v1alpha1.DecodeMap(g.Spec.Values)
 		if err != nil {
+			refused(err)
 			continue
 		}
 		full := render.GatewayRequest{Request: request, Name: g.Name, GatewayNamespace: g.Namespace, GatewayValues: values, Shift: g.Spec.Shift}
 		objects, err := render.Gateway(full)
 		if err != nil {
+			refused(err)
 			continue
 		}
 		has, _ := traffic.ReplicasOf(values)

@@ -20,6 +20,11 @@ func charts(f *Facts) (out []Finding) {
 	if f.Charts.Failure != "" {
 		out = append(out, found(ChartFails, object, clip(f.Charts.Failure, 500), "mend spec.controlPlane.values for Istio "+f.Move.To.String()))
 	}
+	for _, g := range f.Gateways {
+		if g.Failure != "" {
+			out = append(out, found(ChartFails, Object{"MeshGateway", g.Namespace, g.Name}, clip(g.Failure, 500), "mend the values of the gateway for Istio "+f.Move.To.String()))
+		}
+	}
 	for _, u := range f.Charts.Unknown {
 		out = append(out, found(UnknownValue, object, u, "remove it, or use the name that it has in Istio "+f.Move.To.String()))
 	}

@@ -169,6 +169,8 @@ type Pod struct {
 // Gateway is one that moves with its mesh.
 type Gateway struct {
 	Namespace, Name string
+	// Failure is why the target's chart does not render it, of which nothing else is known then; empty when it does.
+	Failure string
 	// Writes are the resources that the operator writes for it.
 	Writes []schema.GroupResource
 	// Labels of the pods of its next version.

@@ -159,6 +159,10 @@ var configurationCases = []testCase{
 		},
 	},
 	{
+		reason: "values of a gateway", change: func(f *Facts) { f.Gateways = []Gateway{{Namespace: "team", Name: "edge", Failure: "no such service"}} },
+		want:   []string{"Error MW303 MeshGateway/team/edge: no such service"},
+	},
+	{
 		reason: "mesh configuration", change: meshConfig(`{verifyCertificateAtClient: true, enableTracing: true, defaultConfig: {zipkinAddress: x, proxyMetadata: {debug: x}}}`),
 		want: []string{
 			"Warning MW302 MeshInstallation/default: spec.controlPlane.meshConfig.defaultConfig.zipkinAddress is deprecated",
