@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
+	"github.com/meshwright/meshwright/operator/facts"
 )
 
 // factory is what every command stands on.
@@ -66,9 +67,17 @@ func (f *factory) Client() (client.WithWatch, error) {
 	return client.NewWithWatch(config, client.Options{Scheme: scheme})
 }
 
+// operatorNamespace is where the operator runs, as the flag says or as it is found; empty where it is not. The default of the flag is no proof.
+func (f *factory) operatorNamespace(ctx context.Context, c client.Reader) (string, error) {
+	if f.operatorGiven != nil && f.operatorGiven() {
+		return *f.OperatorNamespace, nil
+	}
+	return facts.OperatorNamespace(ctx, c)
+}
+
 // whereOperator is where the operator runs, as its flag says or as it is found; where it is not to be found, the namespace that the flag has by default.
 func (f *factory) whereOperator(ctx context.Context, c client.Reader) (string, error) {
-	namespace, err := f.operatorNamespace(ctx, c, f.operatorGiven != nil && f.operatorGiven())
+	namespace, err := f.operatorNamespace(ctx, c)
 	return cmp.Or(namespace, *f.OperatorNamespace), err
 }
 

@@ -40,8 +40,6 @@ type planOptions struct {
 	offline, diff              bool
 	charts                     charts
 	output                     *output
-	// operatorGiven says that the namespace of the operator is said by its flag.
-	operatorGiven func() bool
 }
 
 func newPlan(f *factory) *cobra.Command {
@@ -68,7 +66,6 @@ The exit code is 0 when there is nothing to do, 2 when there is, and 3 when some
 		},
 	}
 	flags := c.Flags()
-	o.operatorGiven = func() bool { return flags.Changed(operatorNamespaceFlag) }
 	flags.StringVarP(&o.file, "filename", "f", "", "file with the MeshInstallation that is wanted; - for standard input")
 	flags.StringVar(&o.from, "from", "", "file with the MeshInstallation as it is, instead of the cluster's (with --offline)")
 	flags.StringVar(&o.to, "to", "", "version that is wanted instead of spec.version")
@@ -252,7 +249,7 @@ func (o *planOptions) cluster(
 		return fail(err)
 	}
 	gatherer.Kubernetes = world.Facts.Kubernetes
-	if gatherer.Namespace, err = o.operatorNamespace(ctx, c, o.operatorGiven()); err != nil {
+	if gatherer.Namespace, err = o.operatorNamespace(ctx, c); err != nil {
 		return fail(err)
 	}
 	known := world.Facts.KnownValues

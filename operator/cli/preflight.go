@@ -64,8 +64,6 @@ type preflightOptions struct {
 	to, from, failOn string
 	charts           charts
 	output           *output
-	// operatorGiven says that the namespace of the operator is said by its flag.
-	operatorGiven func() bool
 }
 
 func newPreflight(f *factory) *cobra.Command {
@@ -91,7 +89,6 @@ The exit code is 0 when nothing holds a rollout back, and 3 when something does.
 		},
 	}
 	flags := c.Flags()
-	o.operatorGiven = func() bool { return flags.Changed(operatorNamespaceFlag) }
 	flags.StringVar(&o.to, "to", "", "version to move to, such as 1.29.1")
 	flags.StringVar(&o.from, "from", "", "version that is installed, where Meshwright does not keep it and no istiod tells")
 	flags.StringVar(&o.failOn, "fail-on", "error", "least severity that fails: error, warning or info; what is acknowledged does not")
@@ -161,7 +158,7 @@ func (o *preflightOptions) gatherer(ctx context.Context) (*facts.Gatherer, error
 func (o *preflightOptions) inquiry(ctx context.Context, c client.Client, g *facts.Gatherer, name string) (facts.Inquiry, error) {
 	q := facts.Inquiry{Reviewer: c}
 	var err error
-	if g.Namespace, err = o.operatorNamespace(ctx, c, o.operatorGiven()); err != nil {
+	if g.Namespace, err = o.operatorNamespace(ctx, c); err != nil {
 		return q, explain(err)
 	}
 	if q.Mesh, err = o.maybeMesh(ctx, c, name); err != nil {
@@ -187,14 +184,6 @@ func (o *preflightOptions) inquiry(ctx context.Context, c client.Client, g *fact
 	}
 	q.Mesh.Spec.Version = q.To.String()
 	return q, nil
-}
-
-// operatorNamespace is where the operator runs, as the flag says or as it is found; empty where it is not. The default of the flag is no proof.
-func (f *factory) operatorNamespace(ctx context.Context, c client.Reader, given bool) (string, error) {
-	if given {
-		return *f.OperatorNamespace, nil
-	}
-	return facts.OperatorNamespace(ctx, c)
 }
 
 // maybeMesh is the mesh of a name, nil where no name is given and there is none to be found.

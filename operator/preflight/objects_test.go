@@ -160,7 +160,7 @@ var configurationCases = []testCase{
 	},
 	{
 		reason: "values of a gateway", change: func(f *Facts) { f.Gateways = []Gateway{{Namespace: "team", Name: "edge", Failure: "no such service"}} },
-		want:   []string{"Error MW303 MeshGateway/team/edge: no such service"},
+		want: []string{"Error MW303 MeshGateway/team/edge: no such service"},
 	},
 	{
 		reason: "mesh configuration", change: meshConfig(`{verifyCertificateAtClient: true, enableTracing: true, defaultConfig: {zipkinAddress: x, proxyMetadata: {debug: x}}}`),
