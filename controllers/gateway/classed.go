@@ -41,10 +41,15 @@ type Classed struct {
 	Recorder events.EventRecorder
 
 	mu sync.Mutex
-	// watching says that the kind is watched; asked for which operation it was last looked for.
+	// watching says that the kind is watched; looked what each mesh was like when it was last looked for.
 	watching bool
-	asked    types.UID
-	looked   bool
+	looked   map[types.UID]occasion
+}
+
+// occasion is what makes the kind be looked for.
+type occasion struct {
+	generation int64
+	operation  types.UID
 }
 
 // SetupWithManager registers the controller.
@@ -95,27 +100,30 @@ func (r *Classed) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	return ctrl.Result{}, nil
 }
 
-// watch begins to watch Gateways where the cluster has them. It looks for them when the operator starts and when a rollout begins: they
-// seldom come, and a cluster without them is not asked again and again.
+// watch begins to watch Gateways where the cluster has them. It looks for them when the operator starts, and when a mesh is created, its spec
+// changes or an operation of it begins or ends: they seldom come, and a cluster without them is not asked again and again.
 func (r *Classed) watch(ctx context.Context, mesh *v1alpha1.MeshInstallation) (bool, error) {
-	var operation types.UID
+	now := occasion{generation: mesh.Generation}
 	if mesh.Status.ActiveOperation != nil {
-		operation = mesh.Status.ActiveOperation.UID
+		now.operation = mesh.Status.ActiveOperation.UID
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.watching {
 		return true, nil
 	}
-	if r.looked && (operation == "" || operation == r.asked) {
+	if last, looked := r.looked[mesh.UID]; looked && last == now {
 		return false, nil
 	}
-	r.looked, r.asked = true, operation
 	if _, err := r.Mapper.RESTMapping(classedKind.GroupKind(), classedKind.Version); err != nil {
-		if apimeta.IsNoMatchError(err) {
-			return false, nil
+		if !apimeta.IsNoMatchError(err) {
+			return false, err
 		}
-		return false, err
+		if r.looked == nil {
+			r.looked = map[types.UID]occasion{}
+		}
+		r.looked[mesh.UID] = now
+		return false, nil
 	}
 	if err := r.Owned.Watch(ctx, classedKind); err != nil {
 		return false, err
