@@ -28,6 +28,9 @@ func Options() controller.Options {
 // CountEvery bounds how often counts and sentences alone make a write of a status.
 const CountEvery = 10 * time.Second
 
+// LookAtTime bounds how long a time that is far away is slept for: clocks are set right.
+const LookAtTime = 6 * time.Hour
+
 // Shorter is the shorter one of two waits, of which 0 is none.
 func Shorter(a, b time.Duration) time.Duration {
 	if a == 0 || b > 0 && b < a {

@@ -13,6 +13,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/meshwright/meshwright/controllers"
 	"github.com/meshwright/meshwright/operator/api/v1alpha1"
 	"github.com/meshwright/meshwright/operator/authority"
 	"github.com/meshwright/meshwright/operator/conditions"
@@ -25,8 +26,8 @@ import (
 const rotationKind = "MeshRotation"
 
 // gatherRotations reads the rotations of the mesh. One that revokes a root goes before everything else, and so does any where what signs expires soon; the
-// other ones wait for what is active. One that
-// is not planned yet changes nothing, and another intermediate under the same root restarts nothing: neither needs a grant.
+// other ones wait for what is active. One that is not planned yet changes nothing, and another intermediate under the same root restarts nothing: neither
+// needs a grant.
 func (r *Reconciler) gatherRotations(ctx context.Context, s *scope) error {
 	var err error
 	if s.rotations, err = facts.RotationsOf(ctx, r.Client, s.mesh.Name); err != nil {
@@ -185,16 +186,13 @@ func (s *scope) judgeExpiry(present *pki.Bundle, due pki.Dues, now time.Time) co
 	return conditions.Verdict{Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonReady, Message: what}
 }
 
-// lookAtTime bounds how long a time that is far away is slept for: clocks are set right.
-const lookAtTime = 6 * time.Hour
-
 // untilUrgent is how long it takes until what signs expires so soon that a rotation goes first, of which no event tells; 0 where none would.
 func (r *Reconciler) untilUrgent(s *scope) time.Duration {
 	present := r.Authority.Of(s.mesh).Present
 	if present == nil || s.rotating == nil && s.mesh.Status.Certificates.Next == nil {
 		return 0
 	}
-	return min(lookAtTime, max(0, pki.UrgentAt(present).Sub(r.Clock.Now())))
+	return min(controllers.LookAtTime, max(0, pki.UrgentAt(present).Sub(r.Clock.Now())))
 }
 
 // badSource says what is wrong with the user's Secret; empty where nothing is.

@@ -72,11 +72,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, out outcome) time.Dur
 	} else if s.rotating != nil {
 		status.Step = s.rotating.Status.Summary
 	}
-	for _, again := range []time.Duration{out.again, r.untilUrgent(s)} {
-		if again > 0 && (wait == 0 || again < wait) {
-			wait = again
-		}
-	}
+	wait = controllers.Shorter(controllers.Shorter(wait, r.untilUrgent(s)), out.again)
 	metrics.Mesh(s.mesh.Name, status.ResolvedVersion, status.StableRevision, map[string]bool{
 		v1alpha1.ConditionReady:    apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady),
 		v1alpha1.ConditionUpToDate: apimeta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionUpToDate),

@@ -84,17 +84,17 @@ func (r *Reconciler) write(ctx context.Context, s *scope, made *sides, data map[
 
 // handOver leaves istiod its own root, and takes the plugged-in one away. Istiod must find its own: it would make another one.
 func (r *Reconciler) handOver(ctx context.Context, s *scope, made *sides, cacerts *corev1.Secret) error {
-	own := &corev1.Secret{}
+	last, own := made.last(s.rotation.Status.Progress.Back), &corev1.Secret{}
 	err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.mesh.Spec.Namespace, Name: authority.SelfSigned}, own)
 	switch {
 	case apierrors.IsNotFound(err):
-		key, keyErr := pki.EncodeKey(made.last(s).Signer)
+		key, keyErr := pki.EncodeKey(last.Signer)
 		if keyErr != nil {
 			return keyErr
 		}
 		own = &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: s.mesh.Spec.Namespace, Name: authority.SelfSigned}, Type: selfSignedType,
-			Data: map[string][]byte{pki.KeySigningCertificate: pki.EncodeCertificates(made.last(s).Signing), pki.KeySigningKey: key},
+			Data: map[string][]byte{pki.KeySigningCertificate: pki.EncodeCertificates(last.Signing), pki.KeySigningKey: key},
 		}
 		if err := r.Client.Create(ctx, own, client.FieldOwner(v1alpha1.ManagerRotation)); err != nil {
 			return hidden(err)
@@ -103,7 +103,7 @@ func (r *Reconciler) handOver(ctx context.Context, s *scope, made *sides, cacert
 		return err
 	default:
 		b, problems := pki.ReadSelfSigned(own.Data)
-		if len(problems) > 0 || b.Issuer() != made.last(s).Issuer() {
+		if len(problems) > 0 || b.Issuer() != last.Issuer() {
 			return fmt.Errorf("the Secret %s does not hold the root that istiod is to sign with: put that back, or delete the Secret", authority.SelfSigned)
 		}
 	}

@@ -203,10 +203,7 @@ func (r *Reconciler) walk(ctx context.Context, s *scope) (ctrl.Result, error) {
 // unfit says why what is written now can't be what leaves are issued with from now on; nil where it can, or does already. It was checked when it was made,
 // which may be long ago.
 func (s *scope) unfit(made *sides, d *pki.Decision) error {
-	to := made.to
-	if d.Progress.Back {
-		to = made.from
-	}
+	to := made.last(d.Progress.Back)
 	if to.Issuer() != d.Material.Issuer || s.state.Present != nil && s.state.Present.Issuer() == d.Material.Issuer {
 		return nil
 	}

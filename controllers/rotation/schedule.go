@@ -69,9 +69,6 @@ func (r *Scheduler) everyMesh(ctx context.Context, _ client.Object) []reconcile.
 	return out
 }
 
-// lookAtTime bounds how long a time that is far away is slept for: clocks are set right.
-const lookAtTime = 6 * time.Hour
-
 // Reconcile looks whether the CA of one mesh has to change.
 func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	mesh := &v1alpha1.MeshInstallation{}
@@ -106,7 +103,7 @@ func (r *Scheduler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resul
 	if due.At.IsZero() || due.Refused != "" {
 		return ctrl.Result{}, nil
 	}
-	return ctrl.Result{RequeueAfter: min(lookAtTime, max(time.Second, due.At.Sub(situation.Now)))}, nil
+	return ctrl.Result{RequeueAfter: min(controllers.LookAtTime, max(time.Second, due.At.Sub(situation.Now)))}, nil
 }
 
 // sourceAgain is how soon a source that can't be used is looked at again: some only have to wait until they are valid.

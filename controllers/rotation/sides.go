@@ -26,8 +26,8 @@ import (
 type sides struct{ from, to *pki.Bundle }
 
 // last is the side that a rotation arrives at, in the direction in which it goes.
-func (m *sides) last(s *scope) *pki.Bundle {
-	if s.rotation.Status.Progress.Back {
+func (m *sides) last(back bool) *pki.Bundle {
+	if back {
 		return m.from
 	}
 	return m.to

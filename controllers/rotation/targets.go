@@ -134,11 +134,7 @@ func (w *Witness) elsewhere(ctx context.Context, q question, pods []corev1.Pod, 
 // asked counts the proxies that answered, and those that hold the phase for they did not. One that is waived counts as neither: whoever else is connected
 // could not be told from it.
 func asked(q question, findings []probe.Finding, now time.Time) int {
-	waived := map[string]bool{}
-	for _, v := range q.rotation.Spec.Waivers {
-		waived[v.Proxy] = waived[v.Proxy] || now.Before(v.Expires.Time)
-	}
-	n := 0
+	waived, n := pki.Waived(q.rotation.Spec.RotationVerbs, now), 0
 	for _, f := range findings {
 		if f.Err == nil || !waived[f.Target.Name] {
 			n++

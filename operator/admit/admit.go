@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -31,34 +32,25 @@ import (
 // Installation makes of an object as a person wrote it the MeshInstallation that the API server would store. Problems name the fields,
 // also those that the schema does not know; with any of them there is no installation.
 func Installation(ctx context.Context, written *unstructured.Unstructured) (*v1alpha1.MeshInstallation, field.ErrorList, error) {
-	props, err := schemaOf("meshwright.io_meshinstallations.yaml")
+	d, err := installations()
 	if err != nil {
 		return nil, nil, err
 	}
-	structural, err := schema.NewStructural(props)
-	if err != nil {
-		return nil, nil, fmt.Errorf("schema of MeshInstallation: %w", err)
-	}
 	object := written.DeepCopy().Object
 	var problems field.ErrorList
-	unknown := pruning.PruneWithOptions(object, structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	unknown := pruning.PruneWithOptions(object, d.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
 		problems = append(problems, field.Forbidden(field.NewPath(path), "there is no such field: kubectl explain mesh."+path))
 	}
-	defaulting.PruneNonNullableNullsWithoutDefaults(object, structural)
-	defaulting.Default(object, structural)
+	defaulting.PruneNonNullableNullsWithoutDefaults(object, d.structural)
+	defaulting.Default(object, d.structural)
 
-	validator, _, err := validation.NewSchemaValidator(props)
-	if err != nil {
-		return nil, nil, fmt.Errorf("schema of MeshInstallation: %w", err)
-	}
-	problems = append(problems, validation.ValidateCustomResource(nil, object, validator)...)
-	problems = append(problems, listtype.ValidateListSetsAndMaps(nil, structural, object)...)
+	problems = append(problems, validation.ValidateCustomResource(nil, object, d.fields)...)
+	problems = append(problems, listtype.ValidateListSetsAndMaps(nil, d.structural, object)...)
 	if len(problems) > 0 {
 		return nil, problems, nil
 	}
-	rules := cel.NewValidator(structural, true, celconfig.PerCallLimit)
-	problems, _ = rules.Validate(ctx, nil, structural, object, nil, math.MaxInt64)
+	problems, _ = d.rules.Validate(ctx, nil, d.structural, object, nil, math.MaxInt64)
 	if len(problems) > 0 {
 		return nil, problems, nil
 	}
@@ -71,13 +63,9 @@ func Installation(ctx context.Context, written *unstructured.Unstructured) (*v1a
 
 // Change is what the API server would refuse of a change from one installation to another: by the rules about both, and those about the second.
 func Change(ctx context.Context, before, after *v1alpha1.MeshInstallation) (field.ErrorList, error) {
-	props, err := schemaOf("meshwright.io_meshinstallations.yaml")
+	d, err := installations()
 	if err != nil {
 		return nil, err
-	}
-	structural, err := schema.NewStructural(props)
-	if err != nil {
-		return nil, fmt.Errorf("schema of MeshInstallation: %w", err)
 	}
 	was, err := runtime.DefaultUnstructuredConverter.ToUnstructured(before)
 	if err != nil {
@@ -90,9 +78,33 @@ func Change(ctx context.Context, before, after *v1alpha1.MeshInstallation) (fiel
 	// A plan changes no status.
 	delete(was, "status")
 	delete(is, "status")
-	problems, _ := cel.NewValidator(structural, true, celconfig.PerCallLimit).Validate(ctx, nil, structural, is, was, math.MaxInt64)
+	problems, _ := d.rules.Validate(ctx, nil, d.structural, is, was, math.MaxInt64)
 	return problems, nil
 }
+
+// definition is what a CustomResourceDefinition of this build says of objects.
+type definition struct {
+	structural *schema.Structural
+	fields     validation.SchemaValidator
+	rules      *cel.Validator
+}
+
+// installations is that of MeshInstallations, read once: compiling its rules takes most of the time.
+var installations = sync.OnceValues(func() (*definition, error) {
+	props, err := schemaOf("meshwright.io_meshinstallations.yaml")
+	if err != nil {
+		return nil, err
+	}
+	out := &definition{}
+	if out.structural, err = schema.NewStructural(props); err != nil {
+		return nil, fmt.Errorf("schema of MeshInstallation: %w", err)
+	}
+	if out.fields, _, err = validation.NewSchemaValidator(props); err != nil {
+		return nil, fmt.Errorf("schema of MeshInstallation: %w", err)
+	}
+	out.rules = cel.NewValidator(out.structural, true, celconfig.PerCallLimit)
+	return out, nil
+})
 
 // schemaOf is the schema of the one version of a definition.
 func schemaOf(file string) (*apiextensions.JSONSchemaProps, error) {

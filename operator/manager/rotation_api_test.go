@@ -501,10 +501,7 @@ func TestRotationMeetsForeignChange(t *testing.T) {
 	s.wants(t, managed)
 	_, theirs := s.meddles(t, "default-3")
 	s.patch(t, &v1alpha1.MeshRotation{ObjectMeta: metav1.ObjectMeta{Name: "default-3"}}, `{"spec":{"goal":"Abort"}}`)
-	s.await(t, "the rotation to be given up", func() (bool, string) {
-		o := s.rotation(t, "default-3")
-		return o.Status.Progress.Outcome == v1alpha1.OutcomeAborted, fmt.Sprint(completeOf(o))
-	})
+	s.isGivenUp(t, "default-3")
 	if !cmp.Equal(theirs, s.secret(t, authority.CACerts).Data) {
 		t.Error("what the neighbour wrote was overwritten")
 	}
@@ -810,6 +807,24 @@ func (s *rotating) pauses(t *testing.T) (moved func() (bool, string)) {
 	return moved
 }
 
+// active waits until an operation may act on the mesh, and another one, if there is a name, stands still for it.
+func (s *rotating) active(t *testing.T, kind, name, preempted string) {
+	t.Helper()
+	s.await(t, fmt.Sprintf("%s %s to be active", kind, name), func() (bool, string) {
+		active := s.present(t).Status.ActiveOperation
+		return active != nil && active.Kind == kind && active.Name == name && active.Preempted == preempted, fmt.Sprint(active)
+	})
+}
+
+// isGivenUp waits until a rotation ends where somebody else left cacerts.
+func (s *rotating) isGivenUp(t *testing.T, name string) {
+	t.Helper()
+	s.await(t, "the rotation to be given up", func() (bool, string) {
+		o := s.rotation(t, name)
+		return o.Status.Progress.Outcome == v1alpha1.OutcomeAborted, fmt.Sprint(completeOf(o))
+	})
+}
+
 // A CA that expires soon is replaced although a rollout pauses: people are told so, and it waits for neither the rollout nor a window.
 func TestRotationIsUrgent(t *testing.T) {
 	s := newRotating(t)
@@ -824,10 +839,7 @@ func TestRotationIsUrgent(t *testing.T) {
 	moved := s.pauses(t)
 	s.patch(t, mesh(""), `{"spec":{"certificates":{"rotation":{"approve":["Trust"],"windows":[{"schedule":"0 0 29 2 *","durationSeconds":600,"timeZone":"UTC"}]}}}}`)
 	s.gives(t, "a person", "mesh-ca", filesOf(t, chain(t)))
-	s.await(t, "the rotation to be granted", func() (bool, string) {
-		active := s.present(t).Status.ActiveOperation
-		return active != nil && active.Name == "default-3" && active.Preempted == "default-1", fmt.Sprint(active)
-	})
+	s.active(t, "MeshRotation", "default-3", "default-1")
 	s.awaitCA(t, metav1.ConditionFalse, v1alpha1.ReasonExpiring, "does not sign before this has gone on", "default-3", "waits for an approval")
 	s.patch(t, &v1alpha1.MeshRotation{ObjectMeta: metav1.ObjectMeta{Name: "default-3"}}, `{"spec":{"approvals":[{"step":"Trust","by":"somebody"}]}}`)
 	s.reaches(t, "default-3", v1alpha1.PhaseSign, v1alpha1.ReasonOutsideWindow) // what signs by then lives on
@@ -897,10 +909,7 @@ func TestRotationAlwaysHasAnEnd(t *testing.T) {
 	stop = s.operate(t, nil)
 	s.await(t, "the loss to be told", saying("default-3", "put it back from a backup, or set spec.goal to Abort"))
 	s.patch(t, &v1alpha1.MeshRotation{ObjectMeta: metav1.ObjectMeta{Name: "default-3"}}, `{"spec":{"goal":"Abort"}}`)
-	s.await(t, "the rotation to be given up", func() (bool, string) {
-		o := s.rotation(t, "default-3")
-		return o.Status.Progress.Outcome == v1alpha1.OutcomeAborted, fmt.Sprint(completeOf(o))
-	})
+	s.isGivenUp(t, "default-3")
 	if now := s.secret(t, authority.CACerts); now.ResourceVersion != before.ResourceVersion {
 		t.Error("cacerts was written")
 	}
@@ -922,18 +931,12 @@ func TestRotationRevokes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.await(t, "the revocation to be granted", func() (bool, string) {
-		active := s.present(t).Status.ActiveOperation
-		return active != nil && active.Kind == "MeshRotation" && active.Name == "compromised" && active.Preempted == "default-1", fmt.Sprint(active)
-	})
+	s.active(t, "MeshRotation", "compromised", "default-1")
 	o := s.ends(t, "compromised", v1alpha1.OutcomeCompleted) // no approval of Drop is waited for
 	if o.Status.Plan.Kind != v1alpha1.RotationRevoke || o.Status.Plan.From != first.Status.Plan.To {
 		t.Errorf("its plan: %+v", o.Status.Plan)
 	}
-	s.await(t, "the rollout to be active again", func() (bool, string) {
-		active := s.present(t).Status.ActiveOperation
-		return active != nil && active.Kind == "MeshRollout" && active.Name == "default-1" && active.Preempted == "", fmt.Sprint(active)
-	})
+	s.active(t, "MeshRollout", "default-1", "")
 	if still, where := moved(); !still {
 		t.Error("the rollout is not where it stood: " + where)
 	}

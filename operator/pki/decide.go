@@ -142,7 +142,7 @@ func (w *walker) decide() Decision {
 		return d
 	}
 	w.p.LeafSeconds = max(w.p.LeafSeconds, w.seen.LeafSeconds)
-	w.p.Elsewhere = w.p.Elsewhere || w.seen.Proxies.Elsewhere || w.waived(func(v1alpha1.RotationWaiver) bool { return true })
+	w.p.Elsewhere = w.p.Elsewhere || w.seen.Proxies.Elsewhere || w.knownElsewhere()
 	switch {
 	case w.steer():
 		return wait(v1alpha1.ReasonBegins, "everything goes back: what was observed was counted for the other direction")
@@ -378,6 +378,8 @@ func (w *walker) places() (Decision, bool) {
 // proxies wants every proxy to have proven what the phase is for.
 func (w *walker) proxies() (Decision, bool) {
 	t := w.seen.Proxies
+	until, runs := expiry(w.plan, w.p)
+	runs = runs && w.now.Before(until)
 	switch {
 	case !t.Known:
 		return wait(v1alpha1.ReasonUnknown, "the proxies are not known yet"), true
@@ -385,12 +387,12 @@ func (w *walker) proxies() (Decision, bool) {
 		return wait(v1alpha1.ReasonBegins, fmt.Sprintf("%d proxies have not proven the phase: the agents of all are made to fetch their leaf anew", t.Holding)), true
 	case t.Holding > 0:
 		d := wait(v1alpha1.ReasonProvingProxies, w.count(t)+fmt.Sprintf("; %s: %s", t.Holdouts[0].Proxy, t.Holdouts[0].Why))
-		if until, runs := expiry(w.plan, w.p); runs && t.Unknown == t.Holding && w.now.Before(until) {
+		if runs && t.Unknown == t.Holding {
 			d.Until = until // when they are let go
 		}
 		return d, true
 	}
-	if until, runs := expiry(w.plan, w.p); runs && w.p.Elsewhere && w.now.Before(until) && !w.withoutElsewhere() {
+	if runs && w.p.Elsewhere && !w.withoutElsewhere() {
 		d := wait(v1alpha1.ReasonProvingProxies, w.count(t)+"; proxies that are no pods of this cluster may present a leaf of the old root until all have expired")
 		if spared(w.plan, w.p) {
 			d.Note += "; waive " + ElsewhereProxies + ", and it is not waited for"
@@ -406,12 +408,12 @@ const ElsewhereProxies = "elsewhere/proxies"
 
 // withoutElsewhere says whether proxies that are no pods of this cluster are done without.
 func (w *walker) withoutElsewhere() bool {
-	return spared(w.plan, w.p) && w.waived(func(v v1alpha1.RotationWaiver) bool { return w.now.Before(v.Expires.Time) })
+	return spared(w.plan, w.p) && Waived(w.verbs, w.now)[ElsewhereProxies]
 }
 
-// waived says whether a waiver of proxies elsewhere is of a kind. Whoever wrote one knew that there are some.
-func (w *walker) waived(is func(v1alpha1.RotationWaiver) bool) bool {
-	return slices.ContainsFunc(w.verbs.Waivers, func(v v1alpha1.RotationWaiver) bool { return v.Proxy == ElsewhereProxies && is(v) })
+// knownElsewhere says whether somebody ever waived proxies that are no pods of this cluster, and so knew that there are some.
+func (w *walker) knownElsewhere() bool {
+	return slices.ContainsFunc(w.verbs.Waivers, func(v v1alpha1.RotationWaiver) bool { return v.Proxy == ElsewhereProxies })
 }
 
 // nudgeAfter is how long the agents have that were told when their own istiod had read cacerts.

@@ -108,13 +108,13 @@ func (b *Bundle) RootOf() *x509.Certificate {
 	pool, since := x509.NewCertPool(), b.Signing.NotBefore
 	for _, c := range b.Between {
 		pool.AddCert(c)
-		since = latest(since, c.NotBefore)
+		since = slices.MaxFunc([]time.Time{since, c.NotBefore}, time.Time.Compare)
 	}
 	for _, c := range b.Roots {
 		one := x509.NewCertPool()
 		one.AddCert(c)
 		_, err := b.Signing.Verify(x509.VerifyOptions{
-			Roots: one, Intermediates: pool, CurrentTime: latest(since, c.NotBefore), // which is when all are valid, if they ever are
+			Roots: one, Intermediates: pool, CurrentTime: slices.MaxFunc([]time.Time{since, c.NotBefore}, time.Time.Compare), // which is when all are valid, if they ever are
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 		})
 		if err == nil {
@@ -122,13 +122,6 @@ func (b *Bundle) RootOf() *x509.Certificate {
 		}
 	}
 	return nil
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // Own is a bundle with no other root than its own.

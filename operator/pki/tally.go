@@ -84,13 +84,22 @@ type Counter struct {
 // NewCounter begins to count.
 func NewCounter(plan *v1alpha1.RotationPlan, verbs v1alpha1.RotationVerbs, p v1alpha1.RotationProgress, now time.Time) *Counter {
 	from, to := Sides(plan, p.Back)
-	c := &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root), waived: map[string]bool{}}
+	c := &Counter{phase: p.Phase, from: Fingerprint(from.Root), to: Fingerprint(to.Root)}
 	until, runs := expiry(plan, p)
 	c.expired = runs && !now.Before(until)
-	for _, w := range verbs.Waivers {
-		c.waived[w.Proxy] = c.waived[w.Proxy] || now.Before(w.Expires.Time) && (c.expired || spared(plan, p))
+	if c.expired || spared(plan, p) {
+		c.waived = Waived(verbs, now)
 	}
 	return c
+}
+
+// Waived are the names of the proxies of which a waiver holds now.
+func Waived(verbs v1alpha1.RotationVerbs, now time.Time) map[string]bool {
+	out := map[string]bool{}
+	for _, w := range verbs.Waivers {
+		out[w.Proxy] = out[w.Proxy] || now.Before(w.Expires.Time)
+	}
+	return out
 }
 
 // spared says whether a proxy can be done without now. Whoever waived one knew that it trusts the new root, or does not matter; that it presents no leaf
